@@ -1,0 +1,1 @@
+"""The public gRPC surface: thin servicers, interceptors, proto <-> domain."""

@@ -1,0 +1,1 @@
+"""Pure functions on numpy images; knows neither gRPC nor Triton."""

@@ -1,0 +1,1 @@
+"""What a headshot is: stages, sampler, candidates, verification, quality."""

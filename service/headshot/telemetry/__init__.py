@@ -1,0 +1,1 @@
+"""Metrics, tracing, structured logs, audit; imported by all, imports none of them."""

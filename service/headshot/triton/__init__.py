@@ -1,0 +1,1 @@
+"""Triton: client, model contracts, embedded server, Python-based backends."""
