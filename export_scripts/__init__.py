@@ -1,0 +1,1 @@
+"""Network definitions, training, evaluation and ONNX export of the served models."""

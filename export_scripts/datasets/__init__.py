@@ -1,0 +1,1 @@
+"""Preparation of training and test data from clones of public repositories."""

@@ -1,0 +1,1 @@
+"""The compact networks: one module each, with the graph that is served."""
