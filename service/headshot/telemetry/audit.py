@@ -1,0 +1,288 @@
+"""The audit log: who asked for what, when, with which consent, and how it ended.
+
+One JSON object a line, appended with O_APPEND under a file lock, so that several workers can share
+a file. Each record holds the hash of the one before it: a changed, removed or inserted line shows
+(`verify`). With a key the hash is an HMAC, which somebody without the key cannot recompute. A cut
+tail does not show by itself: compare the last `seq` and `hash` with those the log lines carried.
+
+Records never hold pixels, vectors, file names or secrets: only the fields of `AuditRecord`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from headshot.telemetry.redaction import clean_text
+
+GENESIS: Final = "0" * 64
+_TAIL_BYTES: Final = 8192
+_MAX_FIELD: Final = 200
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Fsync(Enum):
+    """When records reach the disk for sure."""
+
+    ALWAYS = "always"
+    INTERVAL = "interval"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class AuditRecord:
+    """What is kept of one request.
+
+    Attributes:
+        request_id: joins the record with the access line.
+        tenant: whose credential it was.
+        credential: the credential's id, never the secret.
+        method: full gRPC method.
+        outcome: OK or the error's reason.
+        consent_reference: the caller's reference to the person's consent; empty when not given.
+        style: style guide id; empty where none applies.
+        style_version: version of that style guide.
+        photos: photos received.
+        headshots: headshots returned.
+        recogniser: recogniser that verified them.
+        unverified: True when an unverified result was let out on the caller's wish.
+    """
+
+    request_id: str
+    tenant: str
+    credential: str
+    method: str
+    outcome: str
+    consent_reference: str = ""
+    style: str = ""
+    style_version: str = ""
+    photos: int = 0
+    headshots: int = 0
+    recogniser: str = ""
+    unverified: bool = False
+
+
+@dataclass(frozen=True)
+class AuditVerdict:
+    """What `verify` found.
+
+    Attributes:
+        ok: True when every record follows from the one before it.
+        records: intact records, counted from the first.
+        bad_line: number of the first line that does not fit, from 1; 0 when all do.
+        head: hash of the last intact record.
+        reason: why the bad line does not fit; empty when all do.
+    """
+
+    ok: bool
+    records: int
+    bad_line: int
+    head: str
+    reason: str
+
+
+class AuditLog:
+    """Appends records to one file.
+
+    Args:
+        path: the file; made with mode 0600. Its folder must exist.
+        fsync: ALWAYS before `append` returns, INTERVAL at most every `interval_s`, or NEVER.
+        key: HMAC key, 16 bytes or more; None chains with plain SHA-256.
+        interval_s: for Fsync.INTERVAL.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fsync: Fsync = Fsync.ALWAYS,
+        key: bytes | None = None,
+        interval_s: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if key is not None and len(key) < 16:
+            raise ValueError("the audit key must be 16 bytes or more")
+        self._path = path
+        self._fsync = fsync
+        self._key = key
+        self._interval_s = interval_s
+        self._clock = clock
+        self._synced_at = clock()
+        self._lock = threading.Lock()
+        self._file = -1
+        self._size = -1
+        self._seq = 0
+        self._head = GENESIS
+        self._open()
+
+    def append(self, record: AuditRecord) -> tuple[int, str]:
+        """Write one record and return its sequence number and hash. Blocks: use a thread.
+
+        Raises:
+            OSError: the record could not be written; a policy that requires audit must then
+                refuse the request.
+        """
+        with self._lock:
+            self._reopen_if_moved()
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                self._catch_up()
+                line, digest = self._line(record)
+                _write_all(self._file, line)
+                self._seq += 1
+                self._head = digest
+                self._size += len(line)
+                self._sync()
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+            return self._seq, digest
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        with self._lock:
+            if self._file >= 0:
+                os.fsync(self._file)
+                os.close(self._file)
+                self._file = -1
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._file = os.open(self._path, flags, 0o600)
+        self._size = -1
+
+    def _reopen_if_moved(self) -> None:
+        """Follow log rotation: when the path is another file now, go on there, same chain."""
+        if self._file < 0:
+            raise OSError("the audit log is closed")
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        here = os.fstat(self._file)
+        if there is None or (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
+            os.close(self._file)
+            self._open()
+
+    def _catch_up(self) -> None:
+        """Learn the chain's head when another worker has written since."""
+        size = os.fstat(self._file).st_size
+        if size == self._size:
+            return
+        if size > 0:
+            tail = os.pread(self._file, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+            if not tail.endswith(b"\n"):
+                # A crash left half a line; end it, so that the next record stands alone.
+                _write_all(self._file, b"\n")
+                size += 1
+            for raw in reversed(tail.splitlines()):
+                found = _parse(raw)
+                if found is not None:
+                    self._seq, self._head = int(found["seq"]), str(found["hash"])
+                    break
+        self._size = size
+
+    def _line(self, record: AuditRecord) -> tuple[bytes, str]:
+        fields: dict[str, Any] = {
+            "seq": self._seq + 1,
+            "time": round(self._clock(), 3),
+            **{name: _field(value) for name, value in asdict(record).items()},
+            "prev": self._head,
+        }
+        digest = chain_hash(fields, self._key)
+        fields["hash"] = digest
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=True).encode() + b"\n", digest
+
+    def _sync(self) -> None:
+        now = self._clock()
+        due = self._fsync is Fsync.INTERVAL and now - self._synced_at >= self._interval_s
+        if self._fsync is Fsync.ALWAYS or due:
+            os.fsync(self._file)
+            self._synced_at = now
+
+
+def chain_hash(fields: dict[str, Any], key: bytes | None) -> str:
+    """Return the hash of a record without its own `hash`, as 64 hex digits."""
+    body = {name: value for name, value in fields.items() if name != "hash"}
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True, ensure_ascii=True).encode()
+    if key is None:
+        return hashlib.sha256(text).hexdigest()
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+
+def verify(
+    lines: Iterable[bytes], key: bytes | None = None, *, start: str | None = GENESIS
+) -> AuditVerdict:
+    """Check a log's chain.
+
+    Args:
+        lines: the file's lines; an opened file will do.
+        key: the HMAC key the log was written with.
+        start: hash the first record must follow; None accepts any (a rotated file).
+    """
+    head, count, number = start, 0, 0
+    for number, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        found = _parse(raw)
+        if found is None:
+            return AuditVerdict(False, count, number, head or "", "not a whole record")
+        if head is not None and found["prev"] != head:
+            return AuditVerdict(False, count, number, head, "a record before it is missing")
+        if not hmac.compare_digest(str(found["hash"]), chain_hash(found, key)):
+            return AuditVerdict(False, count, number, head or "", "changed, or another key")
+        head = str(found["hash"])
+        count += 1
+    return AuditVerdict(True, count, 0, head or GENESIS, "")
+
+
+def _parse(raw: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        return None
+    if not isinstance(found, dict) or not {"seq", "prev", "hash"} <= found.keys():
+        return None
+    return found
+
+
+def _field(value: object) -> object:
+    if isinstance(value, str):
+        return clean_text(_CONTROL.sub(" ", value), paths=True)[:_MAX_FIELD]
+    return value
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def main(arguments: list[str]) -> int:
+    """Verify a log from the command line: `python -m headshot.telemetry.audit FILE`.
+
+    The HMAC key is read from HEADSHOT_AUDIT_KEY (hex) when it is set.
+    """
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m headshot.telemetry.audit FILE\n")
+        return 2
+    key = bytes.fromhex(os.environ.get("HEADSHOT_AUDIT_KEY", "")) or None
+    with Path(arguments[0]).open("rb") as lines:
+        verdict = verify(lines, key, start=None)
+    sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
+    return 0 if verdict.ok else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
