@@ -1,0 +1,241 @@
+"""Pulling checkpoints from a real HTTP server on the loopback interface."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from headshot.models.licences import LicenceError, LicenceMode, check_content, mode_of_sources
+from headshot.models.manifest import Checkpoint, Manifest, load_manifest
+from headshot.models.pull import PullError, PullOptions, State, pull, source_url, state_of
+
+CONTENT = bytes(range(256)) * 12_000  # 3 MB, so that a pull takes several reads
+
+
+class FileServer(http.server.ThreadingHTTPServer):
+    """Serves CONTENT; can drop the line, ignore ranges, or answer with an error."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[tuple[str, str | None]] = []
+        self.drop_after: list[int] = []
+        self.ranges = True
+        self.statuses: list[int] = []
+        self.body = CONTENT
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: FileServer
+
+    def do_GET(self) -> None:
+        wanted = self.headers.get("Range")
+        self.server.requests.append((self.path, wanted))
+        if self.server.statuses:
+            self.send_error(self.server.statuses.pop(0))
+            return
+        start = 0
+        if wanted and self.server.ranges:
+            found = re.fullmatch(r"bytes=(\d+)-", wanted)
+            assert found
+            start = int(found[1])
+            if start >= len(self.server.body):
+                self.send_error(416)
+                return
+            self.send_response(206)
+        else:
+            self.send_response(200)
+        body = self.server.body[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.drop_after:
+            body = body[: self.server.drop_after.pop(0)]
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with FileServer() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def checkpoint(url: str, **changes: object) -> Checkpoint:
+    fields: dict[str, object] = {
+        "name": "toy",
+        "stage": "upscaler",
+        "path": "upscaler/toy.pth",
+        "url": url,
+        "size": len(CONTENT),
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "licence": "MIT",
+        "commercial": True,
+        "profile": "studio",
+        "required": True,
+    }
+    return Checkpoint.model_validate(fields | changes)
+
+
+@pytest.fixture
+def manifest() -> Manifest:
+    return load_manifest()
+
+
+def test_a_pull_brings_the_pinned_content_and_reports_progress(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    seen: list[tuple[int, int | None]] = []
+    path = pull(
+        checkpoint(f"{server.url}/toy"),
+        tmp_path,
+        manifest,
+        progress=lambda _, done, total: seen.append((done, total)),
+    )
+    assert path.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_second_pull_asks_the_server_for_nothing(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    file = checkpoint(f"{server.url}/toy")
+    pull(file, tmp_path, manifest)
+    pull(file, tmp_path, manifest)
+    assert len(server.requests) == 1
+
+
+def test_a_dropped_connection_is_resumed_where_it_broke_off(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.drop_after = [1_000_000, 500_000]
+    path = pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest)
+    assert path.read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.requests] == [None, "bytes=1000000-", "bytes=1500000-"]
+
+
+def test_a_later_pull_goes_on_from_the_part_file(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    file = checkpoint(f"{server.url}/toy")
+    part = tmp_path / "upscaler" / "toy.pth.part"
+    part.parent.mkdir()
+    part.write_bytes(CONTENT[:2_000_000])
+    assert state_of(file, tmp_path) is State.PARTIAL
+    assert pull(file, tmp_path, manifest).read_bytes() == CONTENT
+    assert server.requests == [("/toy", "bytes=2000000-")]
+
+
+def test_a_server_without_ranges_is_read_from_the_start(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.ranges = False
+    server.drop_after = [700_000]
+    assert pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest).read_bytes() == CONTENT
+
+
+def test_a_server_that_brings_nothing_is_given_up_and_the_part_is_kept(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.drop_after = [1_000_000, 0, 0, 0]
+    with pytest.raises(PullError, match="1000000 bytes are kept"):
+        pull(
+            checkpoint(f"{server.url}/toy"),
+            tmp_path,
+            manifest,
+            options=PullOptions(attempts=3),
+        )
+    assert (tmp_path / "upscaler" / "toy.pth.part").stat().st_size == 1_000_000
+
+
+def test_other_content_than_pinned_is_thrown_away(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.body = CONTENT[:-1] + b"x"
+    file = checkpoint(f"{server.url}/toy")
+    with pytest.raises(PullError, match="sha256"):
+        pull(file, tmp_path, manifest)
+    assert state_of(file, tmp_path) is State.MISSING
+
+
+def test_content_longer_than_pinned_is_stopped_early(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.body = CONTENT * 2
+    with pytest.raises(PullError, match="longer than the pinned size"):
+        pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest)
+
+
+def test_a_missing_file_is_told_at_once_and_a_server_error_is_tried_again(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.statuses = [503, 404]
+    with pytest.raises(PullError, match="HTTP 404"):
+        pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest)
+    assert len(server.requests) == 2
+
+
+def test_a_mirror_replaces_scheme_and_host_and_keeps_the_path(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    file = checkpoint("https://example.org/models/v1/toy.pth")
+    assert source_url(file, None) == file.url
+    options = PullOptions(mirror=f"{server.url}/mirror/")
+    pull(file, tmp_path, manifest, options=options)
+    assert server.requests == [("/mirror/models/v1/toy.pth", None)]
+
+
+def test_an_offline_folder_is_copied_from_and_checked(manifest: Manifest, tmp_path: Path) -> None:
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    (usb / "toy.pth").write_bytes(CONTENT)
+    file = checkpoint("https://example.org/toy")
+    options = PullOptions(offline=usb)
+    assert pull(file, tmp_path / "a", manifest, options=options).read_bytes() == CONTENT
+    (usb / "toy.pth").write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(PullError, match="sha256"):
+        pull(file, tmp_path / "b", manifest, options=options)
+
+
+def test_a_file_url_is_not_fetched(manifest: Manifest, tmp_path: Path) -> None:
+    with pytest.raises(PullError, match="only http"):
+        pull(checkpoint("file:///etc/hostname"), tmp_path, manifest)
+
+
+def test_commercial_mode_refuses_a_research_checkpoint_before_any_request(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(LicenceError, match="not for commercial use"):
+        pull(manifest.get("buffalo-l"), tmp_path, manifest)
+
+
+def test_commercial_mode_knows_research_content_under_any_name(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    stolen = manifest.research_only[1].sha256
+    disguised = checkpoint("https://example.org/toy", sha256=stolen)
+    with pytest.raises(LicenceError, match="w600k_r50"):
+        pull(disguised, tmp_path, manifest)
+    check_content(stolen, LicenceMode.RESEARCH, manifest)
+
+
+def test_one_research_source_makes_the_whole_model_a_research_model(manifest: Manifest) -> None:
+    clean = [manifest.get("auraface").sha256, manifest.get("sd15").sha256]
+    assert mode_of_sources(clean, manifest) is LicenceMode.COMMERCIAL
+    dirty = [*clean, manifest.get("ip-adapter-faceid").sha256]
+    assert mode_of_sources(dirty, manifest) is LicenceMode.RESEARCH
