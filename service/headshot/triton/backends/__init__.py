@@ -1,0 +1,1 @@
+"""Python-based Triton backends, named as NVIDIA's native backends so that configs fit both."""

@@ -1,0 +1,191 @@
+"""What the Python-based backends share: batching, splitting, cancellation, facts.
+
+Tensors cross the stub's boundary through DLPack only. The stub was built for numpy 1, and with
+numpy 2 its `as_numpy()` and `Tensor(name, array)` return wrong data without an error.
+"""
+
+from __future__ import annotations
+
+import abc
+import ctypes
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic_ns
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils  # put on the path by Triton's stub
+
+from headshot.triton.facts import FACTS_DIR_VARIABLE, FactsWriter
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The part of config.pbtxt that a runtime needs.
+
+    Attributes:
+        name: model name, for messages.
+        path: the model file.
+        max_batch: most rows of one execution; 0 where the model has no batch axis.
+        inputs: input names in config order.
+        outputs: output names in config order.
+        parameters: `parameters` of config.pbtxt as strings.
+        instances: how many processes serve this model, for the share of the cores.
+    """
+
+    name: str
+    path: Path
+    max_batch: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    parameters: Mapping[str, str]
+    instances: int
+
+    @classmethod
+    def from_triton(cls, args: Mapping[str, str]) -> ModelSettings:
+        """Read the settings from the arguments of `initialize`."""
+        config = json.loads(args["model_config"])
+        filename = config.get("default_model_filename") or "model.onnx"
+        groups = config.get("instance_group") or []
+        return cls(
+            name=args["model_name"],
+            path=Path(args["model_repository"]) / args["model_version"] / filename,
+            max_batch=int(config.get("max_batch_size", 0)),
+            inputs=tuple(entry["name"] for entry in config["input"]),
+            outputs=tuple(entry["name"] for entry in config["output"]),
+            parameters={
+                key: value["string_value"] for key, value in config.get("parameters", {}).items()
+            },
+            instances=max(1, sum(int(group.get("count", 1)) for group in groups)),
+        )
+
+    def parameter(self, *names: str) -> str | None:
+        """Return the first of the parameters that is set and not empty."""
+        for name in names:
+            if self.parameters.get(name):
+                return self.parameters[name]
+        return None
+
+    def threads(self, *names: str) -> int:
+        """Return the compute threads of one instance: a parameter, else its share of the cores."""
+        chosen = int(self.parameter(*names) or 0)
+        return chosen or max(1, len(os.sched_getaffinity(0)) // self.instances)
+
+
+class Runtime(abc.ABC):
+    """One loaded network."""
+
+    @abc.abstractmethod
+    def infer(self, feeds: Arrays) -> Arrays:
+        """Run one batch; the returned arrays need to live only until the next call."""
+
+    @abc.abstractmethod
+    def warm_up(self) -> None:
+        """Run every batch size once, so that no request pays for compilation or allocation."""
+
+
+class BatchingBackend(abc.ABC):
+    """Base of `TritonPythonModel`: one inference for all requests that Triton hands over."""
+
+    @abc.abstractmethod
+    def load(self, settings: ModelSettings) -> Runtime:
+        """Load the network."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Load and warm up; Triton marks the model ready when this returns."""
+        self._settings = ModelSettings.from_triton(args)
+        if not self._settings.path.is_file():
+            raise pb_utils.TritonModelException(
+                f"{self._settings.name}: no file {self._settings.path.name} in the version folder"
+            )
+        self._runtime = self.load(self._settings)
+        self._runtime.warm_up()
+        directory = os.environ.get(FACTS_DIR_VARIABLE)
+        self._facts = FactsWriter(Path(directory), self._settings.name) if directory else None
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request in order; cancelled ones are not computed."""
+        responses: list[Any] = [None] * len(requests)
+        groups: dict[tuple[Any, ...], list[tuple[int, Any, Arrays]]] = {}
+        for index, request in enumerate(requests):
+            if request.is_cancelled():
+                responses[index] = _failure(
+                    "cancelled by the caller", pb_utils.TritonError.CANCELLED
+                )
+                continue
+            feeds = {
+                name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name))
+                for name in self._settings.inputs
+            }
+            # The batcher merges equal shapes only; models of free image size get no exception here.
+            key = tuple(array.shape[1:] for array in feeds.values())
+            groups.setdefault(key, []).append((index, request, feeds))
+        for number, group in enumerate(groups.values()):
+            # A runtime's outputs live until its next call: keep those of all groups but the last.
+            self._run(group, responses, keep=number < len(groups) - 1)
+        return responses
+
+    def _run(
+        self, group: Sequence[tuple[int, Any, Arrays]], responses: list[Any], *, keep: bool
+    ) -> None:
+        feeds = group[0][2]
+        if len(group) > 1:
+            feeds = {name: np.concatenate([entry[2][name] for entry in group]) for name in feeds}
+        rows = [next(iter(entry[2].values())).shape[0] for entry in group]
+        started = monotonic_ns()
+        try:
+            outputs = self._runtime.infer(feeds)
+        except Exception as error:
+            for index, _, _ in group:
+                responses[index] = _failure(f"{self._settings.name} failed: {error}")
+            return
+        ended = monotonic_ns()
+        if keep:
+            outputs = {name: array.copy() for name, array in outputs.items()}
+        begin = 0
+        for (index, request, _), count in zip(group, rows, strict=True):
+            tensors = [
+                pb_utils.Tensor.from_dlpack(name, _capsule(outputs[name][begin : begin + count]))
+                for name in self._settings.outputs
+            ]
+            responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
+            if self._facts is not None:
+                self._facts.record(request.request_id(), started, ended, sum(rows))
+            begin += count
+
+
+def _capsule(array: np.ndarray) -> Any:
+    """Return a DLPack capsule of the array for the stub to own.
+
+    The stub renames a capsule that it consumed to a name that numpy's capsule destructor does not
+    know, which then prints an error for each tensor. The stub itself calls the tensor's deleter,
+    so the capsule needs no destructor.
+    """
+    capsule = array.__dlpack__()
+    _set_destructor(capsule, None)
+    return capsule
+
+
+_set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
+_set_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
+_set_destructor.restype = ctypes.c_int
+
+
+def _failure(message: str, code: Any = None) -> Any:
+    error = pb_utils.TritonError(message) if code is None else pb_utils.TritonError(message, code)
+    return pb_utils.InferenceResponse(output_tensors=[], error=error)
+
+
+def example_feeds(
+    shapes: Mapping[str, Sequence[int]], types: Mapping[str, Any], batch: int, free: int
+) -> Arrays:
+    """Return zeros for a warm-up; free axes other than the batch get `free` elements."""
+    return {
+        name: np.zeros([batch, *(free if side < 0 else side for side in shape[1:])], types[name])
+        for name, shape in shapes.items()
+    }
