@@ -64,7 +64,7 @@ class _Graph:
         self, operator: str, inputs: Sequence[str], *, out: str = "", **attributes: object
     ) -> str:
         output = out or f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, list(inputs), [output], **values))
+        self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
     def constant(self, value: NDArray[np.generic]) -> str:

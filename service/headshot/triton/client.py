@@ -1,0 +1,270 @@
+"""Inference over one or several Triton servers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+from tritonclient.grpc import service_pb2
+
+from headshot.deadline import Deadline
+from headshot.triton.endpoints import Endpoint, EndpointPool, Flight, ProbeSettings
+from headshot.triton.facts import FactsReader, tagged_request_id
+from headshot.triton.failures import Failure, classify, deadline_passed, unavailable
+from headshot.triton.stats import ModelStatistics, read_statistics
+from headshot.triton.tensors import (
+    Array,
+    OutputContract,
+    TensorSpec,
+    add_inputs,
+    batch_of,
+    dtype_of,
+    read_outputs,
+)
+from headshot.triton.timings import InferTimings, PathClock
+
+_PAUSE_S = 0.1
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """How hard the client tries.
+
+    Attributes:
+        call_timeout_s: longest wait for one call; a server that takes longer counts as hanging.
+        attempts: most calls for one inference, counting the first.
+        recovery_wait_s: longest wait for an endpoint to come back when none is healthy.
+        probes: how endpoints are watched.
+    """
+
+    call_timeout_s: float = 30.0
+    attempts: int = 4
+    recovery_wait_s: float = 30.0
+    probes: ProbeSettings = field(default_factory=ProbeSettings)
+
+
+@dataclass(frozen=True)
+class InferResult:
+    """One checked answer.
+
+    Attributes:
+        outputs: read-only arrays by output name, batch axis first.
+        timings: where the time went.
+        endpoint: the server that computed it.
+    """
+
+    outputs: dict[str, Array]
+    timings: InferTimings
+    endpoint: str
+
+
+class InferenceClient:
+    """Sends inferences to the healthy server with the least under way.
+
+    Use as an async context manager, or call `close()`. One client serves the whole process.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        settings: ClientSettings | None = None,
+        facts_dir: Path | None = None,
+    ) -> None:
+        """Connect lazily.
+
+        Args:
+            urls: `host:port` of Triton's gRPC endpoints.
+            settings: timeouts and attempts.
+            facts_dir: `EmbeddedTriton.facts_dir`, for exact timings of each request.
+        """
+        self._settings = settings or ClientSettings()
+        self._pool = EndpointPool(urls, self._settings.probes)
+        self._facts = FactsReader(facts_dir) if facts_dir is not None else None
+        self._paths = PathClock()
+        self._contracts: dict[str, OutputContract] = {}
+
+    async def __aenter__(self) -> InferenceClient:
+        self._pool.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; calls under way fail."""
+        await self._pool.close()
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All endpoints, healthy or not."""
+        return self._pool.endpoints
+
+    def set_contract(self, model: str, contract: OutputContract) -> None:
+        """Check every answer of `model` against `contract` instead of the server's metadata."""
+        self._contracts[model] = contract
+
+    async def statistics(self) -> dict[str, dict[str, ModelStatistics]]:
+        """Return {endpoint url: {model: statistics}} of the servers that answer."""
+        readings = await asyncio.gather(
+            *(read_statistics(endpoint) for endpoint in self.endpoints), return_exceptions=True
+        )
+        return {
+            endpoint.url: reading
+            for endpoint, reading in zip(self.endpoints, readings, strict=True)
+            if not isinstance(reading, BaseException)
+        }
+
+    async def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        *,
+        deadline: Deadline,
+        priority: int = 0,
+        request_id: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> InferResult:
+        """Run a model; cancelling the task cancels the work.
+
+        An inference is stateless, so it is sent again to another server (or to the same one after
+        it came back) when a server dies, hangs or loses its model, within the deadline.
+
+        Args:
+            model: name of the model.
+            inputs: arrays by input name, batch axis first, C-contiguous.
+            deadline: the caller's deadline; Triton drops the request from its queue at it.
+            priority: 1 is the highest, 0 the model's default.
+            request_id: for Triton's logs and traces.
+            headers: gRPC metadata, such as `traceparent`.
+
+        Raises:
+            DeadlineError: the deadline passed, here or in Triton's queue.
+            OverloadedError: the model's queue is full.
+            ModelUnavailableError: no server could serve it.
+            ModelContractError: the answer, or the request, is not what the contract says.
+            ModelExecutionError: the model failed.
+        """
+        self._pool.start()
+        tried: list[Endpoint] = []
+        failure: Failure | None = None
+        for attempt in range(self._settings.attempts):
+            endpoint = await self._endpoint(model, deadline, tried)
+            result, failure = await self._attempt(
+                endpoint, model, inputs, deadline, priority, request_id, headers
+            )
+            if result is not None:
+                endpoint.succeeded()
+                return result
+            assert failure is not None
+            if failure.unhealthy:
+                endpoint.eject("no connection")
+            if failure.slow:
+                endpoint.timed_out()
+            if not failure.elsewhere:
+                break
+            if endpoint in tried:  # the second time round: give it a moment
+                await asyncio.sleep(min(_PAUSE_S * attempt, deadline.remaining()))
+            tried.append(endpoint)
+        assert failure is not None
+        raise failure.error
+
+    async def _endpoint(self, model: str, deadline: Deadline, tried: list[Endpoint]) -> Endpoint:
+        deadline.check(model)
+        endpoint = self._pool.choose(avoid=tried)
+        if endpoint is None:
+            # All were tried or are out of use: whichever is healthy again may serve.
+            wait = min(self._settings.recovery_wait_s, deadline.remaining())
+            if not await self._pool.wait_restored(wait):
+                deadline.check(model)
+                raise unavailable(model, "no server is ready")
+            endpoint = self._pool.choose()
+        if endpoint is None:
+            raise unavailable(model, "no server is ready")
+        return endpoint
+
+    async def _attempt(
+        self,
+        endpoint: Endpoint,
+        model: str,
+        inputs: Mapping[str, Array],
+        deadline: Deadline,
+        priority: int,
+        request_id: str,
+        headers: Mapping[str, str] | None,
+    ) -> tuple[InferResult | None, Failure | None]:
+        sent_ns = time.monotonic_ns()
+        remaining = deadline.remaining()
+        if remaining <= 0:
+            return None, Failure(deadline_passed(model))
+        request = service_pb2.ModelInferRequest(model_name=model)
+        request.id, key = tagged_request_id(request_id)
+        request.parameters["timeout"].int64_param = int(remaining * 1e6)
+        if priority:
+            request.parameters["priority"].uint64_param = priority
+        add_inputs(request, inputs)
+        timeout = min(remaining, self._settings.call_timeout_s)
+        flight: Flight | None = None
+        try:
+            contract = self._contracts.get(model) or await self._learn(endpoint, model, timeout)
+            expected = contract(inputs)
+            metadata = tuple(headers.items()) if headers else None
+            call = endpoint.stub.ModelInfer(request, timeout=timeout, metadata=metadata)
+            flight = Flight(call)
+            endpoint.flights.add(flight)
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            return None, classify(error, model, deadline_expired=deadline.expired)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if flight and flight.abandoned and not (task and task.cancelling()):
+                return None, Failure(unavailable(model, "its server hangs"), elsewhere=True)
+            raise
+        finally:
+            if flight is not None:
+                endpoint.flights.discard(flight)
+        outputs = read_outputs(response, expected)
+        size = sum(array.nbytes for array in inputs.values())
+        timings = self._timings(endpoint, model, size, sent_ns, key)
+        return InferResult(outputs, timings, endpoint.url), None
+
+    def _timings(
+        self, endpoint: Endpoint, model: str, size: int, sent_ns: int, key: int
+    ) -> InferTimings:
+        now = time.monotonic_ns()
+        facts = self._facts.find(model, key) if self._facts is not None else None
+        if facts is not None:
+            timings = self._paths.split(endpoint.url, model, size, sent_ns, now, facts)
+            if timings is not None:
+                return timings
+        total = (now - sent_ns) / 1e9
+        return InferTimings(0.0, 0.0, total, total, 0, exact=False)
+
+    async def _learn(self, endpoint: Endpoint, model: str, timeout_s: float) -> OutputContract:
+        """Return the contract that the server's own metadata states, and remember it."""
+        request = service_pb2.ModelMetadataRequest(name=model)
+        metadata = await endpoint.stub.ModelMetadata(request, timeout=timeout_s)
+        specs = {
+            output.name: TensorSpec(dtype_of(output.datatype), tuple(output.shape))
+            for output in metadata.outputs
+        }
+
+        def contract(inputs: Mapping[str, Array]) -> Mapping[str, TensorSpec]:
+            rows = batch_of(inputs)
+            return {
+                name: TensorSpec(spec.dtype, (rows, *spec.shape[1:]))
+                for name, spec in specs.items()
+            }
+
+        self._contracts[model] = contract
+        return contract

@@ -1,0 +1,175 @@
+"""Triton endpoints: balancing, ejection and the probes that bring them back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+_log = logging.getLogger(__name__)
+
+_MESSAGE_BYTES = 256 << 20
+# Giving options replaces tritonclient's and gRPC's defaults, so all that matter are here.
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A restarted server is found within a second.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How endpoints are watched.
+
+    Attributes:
+        interval_s: pause between probes of one endpoint.
+        timeout_s: longest wait for one probe's answer.
+        failures: probes that must fail in a row before a healthy endpoint is ejected, so that a
+            busy machine is not taken for a dead one.
+        slow_calls: calls that must time out in a row before an endpoint is ejected.
+    """
+
+    interval_s: float = 0.5
+    timeout_s: float = 2.0
+    failures: int = 3
+    slow_calls: int = 2
+
+
+class Flight:
+    """One RPC under way; an ejected endpoint abandons its flights, and they go elsewhere."""
+
+    def __init__(self, call: grpc.aio.UnaryUnaryCall[object, object]) -> None:
+        self.call = call
+        self.abandoned = False
+
+    def abandon(self) -> None:
+        """Cancel the RPC and remember that it was the endpoint's fault."""
+        self.abandoned = True
+        self.call.cancel()
+
+
+class Endpoint:
+    """One server: its channel, what is under way there, and whether it is healthy."""
+
+    def __init__(self, url: str, settings: ProbeSettings) -> None:
+        self.url = url
+        self.channel = grpc.aio.insecure_channel(url, options=_CHANNEL_OPTIONS)
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+        self.flights: set[Flight] = set()
+        self.healthy = True
+        self.ejections = 0
+        self._settings = settings
+        self._slow = 0
+
+    def succeeded(self) -> None:
+        """Note an answered call."""
+        self._slow = 0
+
+    def timed_out(self) -> None:
+        """Note a call that had no answer in time; eject after several in a row."""
+        self._slow += 1
+        if self._slow >= self._settings.slow_calls:
+            self.eject("it does not answer")
+
+    def eject(self, why: str) -> None:
+        """Take the endpoint out of the balancing until a probe finds it ready."""
+        if not self.healthy:
+            return
+        self.healthy = False
+        self.ejections += 1
+        self._slow = 0
+        _log.warning("endpoint %s is out of use: %s", self.url, why)
+        for flight in list(self.flights):
+            flight.abandon()
+
+    def restore(self) -> None:
+        """Put the endpoint back into the balancing."""
+        if not self.healthy:
+            self.healthy = True
+            _log.info("endpoint %s is in use again", self.url)
+
+    async def probe(self) -> bool:
+        """Ask whether the server is ready; its health RPC does not queue behind inference."""
+        request = service_pb2.ServerReadyRequest()
+        try:
+            answer = await self.stub.ServerReady(request, timeout=self._settings.timeout_s)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(answer.ready)
+
+
+class EndpointPool:
+    """Chooses the healthy endpoint with the least under way, and watches all of them."""
+
+    def __init__(self, urls: Iterable[str], settings: ProbeSettings) -> None:
+        self.endpoints = tuple(Endpoint(url, settings) for url in urls)
+        if not self.endpoints:
+            raise ValueError("at least one Triton endpoint is needed")
+        self._settings = settings
+        self._watchers: list[asyncio.Task[None]] = []
+        self._restored = asyncio.Event()
+        self._turn = 0
+
+    def start(self) -> None:
+        """Begin to watch; needs a running event loop."""
+        if not self._watchers:
+            self._watchers = [
+                asyncio.create_task(self._watch(endpoint), name=f"probe {endpoint.url}")
+                for endpoint in self.endpoints
+            ]
+
+    async def close(self) -> None:
+        """Stop watching and close all channels."""
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        self._watchers = []
+        for endpoint in self.endpoints:
+            await endpoint.channel.close(None)
+
+    def choose(self, avoid: Sequence[Endpoint] = ()) -> Endpoint | None:
+        """Return the best healthy endpoint that is not in `avoid`, or None."""
+        candidates = [
+            endpoint for endpoint in self.endpoints if endpoint.healthy and endpoint not in avoid
+        ]
+        if not candidates:
+            return None
+        self._turn += 1  # equally loaded endpoints take turns
+        offset = self._turn % len(candidates)
+        return min(candidates[offset:] + candidates[:offset], key=lambda one: len(one.flights))
+
+    async def wait_restored(self, timeout_s: float) -> bool:
+        """Wait until some endpoint is healthy; False when none is after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not any(endpoint.healthy for endpoint in self.endpoints):
+                    self._restored.clear()
+                    await self._restored.wait()
+        return any(endpoint.healthy for endpoint in self.endpoints)
+
+    async def _watch(self, endpoint: Endpoint) -> None:
+        missed = 0
+        while True:
+            if await endpoint.probe():
+                missed = 0
+                if not endpoint.healthy:
+                    endpoint.restore()
+                    self._restored.set()
+            else:
+                missed += 1
+                if missed >= self._settings.failures:
+                    endpoint.eject("its health probes fail")
+            await asyncio.sleep(self._settings.interval_s)

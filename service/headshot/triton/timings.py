@@ -1,0 +1,64 @@
+"""Where the time of one inference went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headshot.triton.facts import ExecutionFacts
+
+_FORGET = 1.02  # how fast an old best path is forgotten, for each request
+
+
+@dataclass(frozen=True)
+class InferTimings:
+    """Seconds of one inference, seen from the gateway; queue + compute + wire = total.
+
+    Attributes:
+        queue_s: waiting in Triton for a batch and a free instance.
+        compute_s: the execution of the batch that held the request.
+        wire_s: everything else: serialising, sockets, copies into the backend and back.
+        total_s: from the call to the checked answer.
+        batch_size: rows of the batch that held the request; 0 where the server does not tell.
+        exact: True where the backend reported this very execution; otherwise queue, compute and
+            batch size are the server's averages over its last seconds.
+    """
+
+    queue_s: float
+    compute_s: float
+    wire_s: float
+    total_s: float
+    batch_size: int
+    exact: bool
+
+
+class PathClock:
+    """Splits waiting from transport.
+
+    The backend tells when it began to compute, not when Triton received the request. The fastest
+    way from "sent" to "computing" seen lately, for this model and size, is the way without a
+    queue; what a request took beyond it is its queue time.
+    """
+
+    def __init__(self) -> None:
+        self._fastest: dict[tuple[str, str, int], float] = {}
+
+    def split(
+        self,
+        endpoint: str,
+        model: str,
+        size: int,
+        sent_ns: int,
+        received_ns: int,
+        facts: ExecutionFacts,
+    ) -> InferTimings | None:
+        """Return the timings of a request of `size` bytes, or None for facts of another host."""
+        before = (facts.started_ns - sent_ns) / 1e9
+        if before < 0 or facts.ended_ns > received_ns:
+            return None
+        key = (endpoint, model, size.bit_length())
+        fastest = min(before, self._fastest.get(key, before) * _FORGET)
+        self._fastest[key] = fastest
+        total = (received_ns - sent_ns) / 1e9
+        queue = before - fastest
+        compute = (facts.ended_ns - facts.started_ns) / 1e9
+        return InferTimings(queue, compute, total - queue - compute, total, facts.rows, exact=True)
