@@ -58,8 +58,8 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
-    """Return a logger whose lines carry `logger=name`."""
-    logger: FilteringBoundLogger = structlog.get_logger(logger=name)
+    """Return a logger whose lines carry `component=name`."""
+    logger: FilteringBoundLogger = structlog.get_logger(component=name)
     return logger
 
 

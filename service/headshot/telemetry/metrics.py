@@ -18,6 +18,9 @@ from headshot.telemetry.families import Families
 from headshot.telemetry.labels import BoundedLabel
 
 DEFAULT_MAX_TENANTS: Final = 50
+# A `_created` series beside every counter and histogram would double the series for nothing.
+prometheus_client.disable_created_metrics()
+
 _EXEMPLAR_LIMIT: Final = 128  # OpenMetrics: UTF-8 characters of all names and values together.
 
 
@@ -42,6 +45,7 @@ class Metrics:
         self._tenant = BoundedLabel(max_tenants, closed=True)
         self._tenant.allow([request_context.ANONYMOUS])
         self._method = BoundedLabel(64, closed=True)
+        self._method.allow(["unknown"])
         self._stage = BoundedLabel(48)
         self._reason = BoundedLabel(160)
         self._endpoint = BoundedLabel(64)

@@ -1,0 +1,132 @@
+"""Run something around an RPC handler, whatever its kind, and learn how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+
+if TYPE_CHECKING:
+    # Generic in the stubs only.
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+else:
+    Context = grpc.aio.ServicerContext
+    Handler = grpc.RpcMethodHandler
+
+
+class AroundInterceptor(grpc.aio.ServerInterceptor, ABC):
+    """An interceptor that is an async context manager around each RPC."""
+
+    @abstractmethod
+    def around(
+        self, details: grpc.HandlerCallDetails, context: Context
+    ) -> AbstractAsyncContextManager[object]:
+        """Return what to enter before the handler and leave after it."""
+
+    def unknown_method(self, details: grpc.HandlerCallDetails) -> None:
+        """Take note of a call to a method that does not exist; gRPC answers UNIMPLEMENTED."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            # The stubs leave out that an unknown method has no handler.
+            self.unknown_method(handler_call_details)  # type: ignore[unreachable]
+            return handler
+        return wrap(handler, lambda context: self.around(handler_call_details, context))
+
+
+def wrap(
+    handler: Handler, around: Callable[[Context], AbstractAsyncContextManager[object]]
+) -> Handler:
+    """Return `handler` with `around` entered for the length of each call.
+
+    A handler that streams its responses becomes a coroutine that writes them: so a cancelled call
+    closes the handler's generator, and leaves `around`, right away and in the call's own task, not
+    when the garbage is collected.
+    """
+    if handler.response_streaming:
+        behaviour: Any = (
+            handler.stream_stream if handler.request_streaming else handler.unary_stream
+        )
+
+        async def respond_stream(request: Any, context: Context) -> None:
+            async with around(context):
+                answer = behaviour(request, context)
+                if inspect.isawaitable(answer):
+                    await answer
+                    return
+                await _write_all(answer, context)
+
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_stream_rpc_method_handler
+        )
+        return make(
+            respond_stream,  # type: ignore[arg-type]
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+    behaviour_unary: Any = (
+        handler.stream_unary if handler.request_streaming else handler.unary_unary
+    )
+
+    async def respond(request: Any, context: Context) -> Any:
+        async with around(context):
+            return await behaviour_unary(request, context)
+
+    make_unary = (
+        grpc.stream_unary_rpc_method_handler
+        if handler.request_streaming
+        else grpc.unary_unary_rpc_method_handler
+    )
+    return make_unary(
+        respond,  # type: ignore[arg-type]
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
+    async with aclosing(answers) as responses:  # type: ignore[type-var]
+        async for response in responses:
+            await context.write(response)
+
+
+def final_code(context: Context, error: BaseException | None) -> str:
+    """Return the name of the code that an RPC ends with.
+
+    Args:
+        context: the call's context.
+        error: what came out of the handler, None when it returned.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        remaining = context.time_remaining()
+        late = remaining is not None and remaining <= 0
+        return "DEADLINE_EXCEEDED" if late else "CANCELLED"
+    code: Any = context.code()
+    name = _code_name(code)
+    if error is not None and name == "OK":
+        return "UNKNOWN"
+    return name
+
+
+def _code_name(code: Any) -> str:
+    """Return the name of a code that grpc.aio gives as an enum, a number or None."""
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    for known in grpc.StatusCode:
+        if known.value[0] == code:
+            return known.name
+    return "OK"
