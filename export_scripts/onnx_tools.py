@@ -1,0 +1,150 @@
+"""ONNX files: export from PyTorch, float16 storage, and comparison between runtimes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import openvino as ov
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+Array = npt.NDArray[Any]
+MIN_STORED_HALF = 256
+"""Constants with fewer elements stay float32: halving them saves nothing."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest error that an export may show, relative to the root mean square of the reference.
+
+    ``onnx``: root mean square of the difference between ONNX Runtime in float32 on the stored
+    (float16) weights and PyTorch on the same weights. ``bf16``: between OpenVINO in bfloat16 and
+    OpenVINO in float32.
+    """
+
+    onnx: float = 2e-3
+    bf16: float = 5e-2
+
+
+def export_module(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    opset: int,
+) -> onnx.ModelProto:
+    """Trace ``module`` to ONNX, checked, weights stored as float16 behind a Cast."""
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        torch.onnx.export(
+            module.eval(),
+            inputs,
+            buffer,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
+            opset_version=opset,
+            dynamo=False,
+        )
+    graph = onnx.load_from_string(buffer.getvalue())
+    stored = store_half(graph)
+    stored.producer_name, stored.producer_version = "headshot", ""
+    onnx.checker.check_model(stored, full_check=True)
+    return stored
+
+
+def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Large float32 initialisers become float16 with a Cast to float32; runtimes fold the Cast."""
+    result = onnx.ModelProto()
+    result.CopyFrom(graph)
+    casts, initialisers = [], []
+    for tensor in result.graph.initializer:
+        small = int(np.prod(tensor.dims)) < MIN_STORED_HALF
+        if tensor.data_type != TensorProto.FLOAT or small:
+            initialisers.append(tensor)
+            continue
+        values = numpy_helper.to_array(tensor)
+        half = np.clip(values, -65504, 65504).astype(np.float16)
+        stored_name = f"{tensor.name}__half"
+        initialisers.append(numpy_helper.from_array(half, stored_name))
+        casts.append(
+            helper.make_node(
+                "Cast", [stored_name], [tensor.name], f"{tensor.name}__cast", to=TensorProto.FLOAT
+            )
+        )
+    nodes = [*casts, *result.graph.node]
+    del result.graph.initializer[:], result.graph.node[:]
+    result.graph.initializer.extend(initialisers)
+    result.graph.node.extend(nodes)
+    return result
+
+
+def run_torch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[Array]:
+    """Outputs of ``module`` as arrays, in order."""
+    with torch.no_grad():
+        outputs = module.eval()(*inputs)
+    if isinstance(outputs, torch.Tensor):
+        outputs = (outputs,)
+    return [o.numpy() for o in outputs]
+
+
+def run_onnxruntime(
+    graph: onnx.ModelProto, feeds: Mapping[str, Array], threads: int = 1
+) -> list[Array]:
+    """Outputs of ONNX Runtime's CPU provider, in the graph's order."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    outputs: list[Array] = session.run(None, dict(feeds))
+    return outputs
+
+
+def compile_openvino(graph: onnx.ModelProto | Path, precision: str, threads: int = 1) -> Any:
+    """The graph compiled for the CPU; ``precision`` is ``"f32"`` or ``"bf16"``."""
+    core = ov.Core()
+    if isinstance(graph, Path):
+        model = core.read_model(graph)
+    else:
+        model = core.read_model(graph.SerializeToString())
+    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
+    return core.compile_model(model, "CPU", settings)
+
+
+def run_openvino(
+    graph: onnx.ModelProto | Path, feeds: Mapping[str, Array], precision: str, threads: int = 1
+) -> list[Array]:
+    """Outputs of OpenVINO on the CPU, in the graph's order."""
+    compiled = compile_openvino(graph, precision, threads)
+    results = compiled.create_infer_request().infer(dict(feeds))
+    return [np.array(results[i]) for i in range(len(compiled.outputs))]
+
+
+def relative_error(output: Array, reference: Array) -> float:
+    """Root mean square of the difference over that of the reference (at least 1e-6).
+
+    Infinite where shapes differ or a value is not finite.
+    """
+    if output.shape != reference.shape:
+        return float("inf")
+    a, b = output.astype(np.float64), reference.astype(np.float64)
+    if not np.isfinite(a).all():
+        return float("inf")
+    scale = max(float(np.sqrt(np.mean(b**2))), 1e-6)
+    return float(np.sqrt(np.mean((a - b) ** 2))) / scale
+
+
+def worst_error(outputs: Sequence[Array], references: Sequence[Array]) -> float:
+    """The largest ``relative_error`` of all outputs."""
+    return max(relative_error(o, r) for o, r in zip(outputs, references, strict=True))
