@@ -1,0 +1,134 @@
+"""Portrait matting: a U-Net of dense 3x3 convolutions, 512x512 photo to alpha.
+
+The photo enters pixel-unshuffled by two, so the widest maps stay at half resolution, and alpha
+leaves by a pixel shuffle: every full-resolution pixel reaches the last layers, which is what fine
+hair needs. A stride of 64 and a pooled context tell person from background.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export_scripts.networks.layers import batch_norm, convolution
+
+CANVAS = 512
+WIDTHS = (32, 48, 96, 160, 256, 256)
+DEPTHS = (0, 1, 1, 2, 2, 2)
+
+INPUT_NAMES = ["image"]
+OUTPUT_NAMES = ["alpha"]
+DYNAMIC_AXES = {name: {0: "batch"} for name in (*INPUT_NAMES, *OUTPUT_NAMES)}
+OPSET = 17
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut would cost twice: one convolution, added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = convolution(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,C,H,W] to the same shape."""
+        return x + self.body(x)
+
+
+class Context(nn.Module):
+    """Add what the whole photo says (its mean feature) to every place."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B,C,H,W] to the same shape."""
+        return x + self.mix(x.mean((2, 3), keepdim=True))
+
+
+class Merge(nn.Module):
+    """Bring a coarse map up one level and join it with the encoder's map of that level."""
+
+    def __init__(self, coarse: int, skip: int, out: int, depth: int = 1) -> None:
+        super().__init__()
+        self.coarse = nn.Sequential(nn.Conv2d(coarse, out, 1, bias=False), batch_norm(out))
+        self.skip = nn.Sequential(nn.Conv2d(skip, out, 1, bias=False), batch_norm(out))
+        self.blocks = nn.Sequential(*(Residual(out) for _ in range(depth)))
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """Join [B,Cc,H/2,W/2] and [B,Cs,H,W] to [B,out,H,W]."""
+        up = functional.interpolate(self.coarse(coarse), scale_factor=2.0, mode="nearest")
+        joined: Tensor = self.blocks(torch.relu(up + self.skip(skip)))
+        return joined
+
+
+class MattingNetwork(nn.Module):
+    """Predict alpha logits at full resolution and a coarse mask at one eighth."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages = [convolution(12, WIDTHS[0])]
+        for before, width, depth in zip(WIDTHS[:-1], WIDTHS[1:], DEPTHS[1:], strict=True):
+            blocks = [Residual(width) for _ in range(depth)]
+            stages.append(nn.Sequential(convolution(before, width, 2), *blocks))
+        self.stages = nn.ModuleList(stages)
+        self.context = Context(WIDTHS[-1])
+        self.merge32 = Merge(256, 256, 128)
+        self.merge16 = Merge(128, 160, 128)
+        self.merge8 = Merge(128, 96, 64)
+        self.coarse = nn.Conv2d(64, 1, 1)
+        self.merge4 = Merge(64, 48, 48)
+        self.merge2 = Merge(48, 32, 32, depth=2)
+        self.alpha = nn.Conv2d(32, 4, 3, padding=1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `image` [B,3,H,W] in -1..1 (sides multiples of 64) to logits.
+
+        Returns alpha logits [B,1,H,W] and coarse logits [B,1,H/8,W/8].
+        """
+        x = functional.pixel_unshuffle(image, 2)
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        half, quarter, eighth, sixteenth, thirty_second, last = features
+        x = self.merge32(self.context(last), thirty_second)
+        x = self.merge16(x, sixteenth)
+        x = self.merge8(x, eighth)
+        coarse = self.coarse(x)
+        x = self.merge2(self.merge4(x, quarter), half)
+        return functional.pixel_shuffle(self.alpha(x), 2), coarse
+
+
+class ServingModule(nn.Module):
+    """image: uint8 [B,512,512,3] RGB -> alpha: uint8 [B,512,512,1], 255 = person."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Matte; shapes as in the class description."""
+        x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        logits, _ = self.network(x)
+        # A sigmoid never quite reaches its ends: stretch it so that sure pixels are 0 and 255.
+        alpha = torch.clamp((torch.sigmoid(logits) - 0.02) / 0.96, 0.0, 1.0)
+        return torch.round(alpha * 255.0).to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def build() -> nn.Module:
+    """Return the training network with fresh weights."""
+    return MattingNetwork()
+
+
+def serving(network: nn.Module) -> nn.Module:
+    """Wrap a trained network for export."""
+    return ServingModule(network.eval()).eval()
+
+
+def example_inputs(batch: int) -> tuple[Tensor, ...]:
+    """Return inputs of the serving module."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, CANVAS, CANVAS, 3)
+    return (torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8),)

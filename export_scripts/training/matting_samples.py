@@ -1,0 +1,175 @@
+"""Training photos for the matting network: composites with known alpha, and labelled photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from export_scripts.datasets.packed import Pack
+from export_scripts.training.photo_noise import colour_shift, degrade
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+Sample = tuple[Bytes, Bytes, Bytes]  # image [S,S,3], alpha [S,S], confidence [S,S]
+
+
+class Window:
+    """A random part of a photo, and the affine map from it to the canvas."""
+
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        size: tuple[int, int],
+        side: int,
+        face: list[float] | None,
+        beyond: float,
+    ) -> None:
+        height, width = size
+        longest = max(height, width)
+        if face is not None and rng.random() < 0.75:
+            extent = max(face[3] - face[1], 8.0)
+            edge = extent * float(np.exp(rng.uniform(np.log(1.0), np.log(6.5))))
+            centre_x = (face[0] + face[2]) / 2 + rng.normal(0, 0.12) * edge
+            centre_y = (face[1] + face[3]) / 2 + (rng.normal(0.08, 0.10)) * edge
+        else:
+            edge = longest * float(np.exp(rng.uniform(np.log(0.45), np.log(beyond))))
+            centre_x = width / 2 + rng.uniform(-0.5, 0.5) * abs(width - edge)
+            centre_y = height / 2 + rng.uniform(-0.5, 0.5) * abs(height - edge)
+        aspect = float(np.exp(rng.normal(0, 0.14)))
+        across, down = edge * aspect**0.5, edge / aspect**0.5
+        # Keep the window on the photo as far as it fits.
+        centre_x = _keep_on(centre_x, across, width)
+        centre_y = _keep_on(centre_y, down, height)
+        angle = np.deg2rad(rng.normal(0, 6)) if rng.random() < 0.4 else 0.0
+        mirror = -1.0 if rng.random() < 0.5 else 1.0
+        cos, sin = np.cos(angle), np.sin(angle)
+        scale = np.diag([mirror * side / across, side / down])
+        linear = scale @ np.array([[cos, -sin], [sin, cos]])
+        shift = side / 2 - linear @ np.array([centre_x, centre_y])
+        self.matrix = np.concatenate([linear, shift[:, None]], 1)
+        self.side = side
+        self.zoom = side / edge
+
+    def apply(self, image: Bytes, border: int) -> Bytes:
+        """Cut the window out of `image`, with an area filter where it shrinks."""
+        matrix, zoom = self.matrix.copy(), self.zoom
+        while zoom < 0.55:
+            image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=3), np.uint8)
+            matrix[:, :2] *= 2
+            zoom *= 2
+        size = (self.side, self.side)
+        flags = cv2.INTER_LINEAR
+        return np.asarray(cv2.warpAffine(image, matrix, size, flags=flags, borderMode=border))
+
+
+def _keep_on(centre: float, extent: float, length: int) -> float:
+    if extent >= length:
+        return length / 2
+    return float(np.clip(centre, extent / 2, length - extent / 2))
+
+
+class MattingSamples:
+    """Endless stream of photos with alpha: `sample(rng, side)`."""
+
+    def __init__(self, data: Path) -> None:
+        self.mattes = Pack(data / "mattes")
+        self.masks = Pack(data / "masks")
+        self.wild = Pack(data / "wild")
+        self.backgrounds = Pack(data / "backgrounds")
+        self._plain = [i for i, r in enumerate(self.mattes.records) if r["plain"]]
+        self._other = [
+            i
+            for i, r in enumerate(self.mattes.records)
+            if not r["plain"] and r["agreement"] > 0.975
+        ]
+
+    def sample(self, rng: np.random.Generator, side: int) -> Sample:
+        """Return image uint8 [side,side,3], alpha and confidence uint8 [side,side]."""
+        kind = rng.random()
+        if kind < 0.36:
+            sample = self._composite(rng, side)
+        elif kind < 0.60:
+            sample = self._photo(rng, side, self.masks)
+        elif kind < 0.88:
+            sample = self._photo(rng, side, self.wild)
+        elif kind < 0.97:
+            sample = self._photo(rng, side, self.mattes)
+        else:
+            image = self._background(rng, side)
+            sample = image, np.zeros((side, side), np.uint8), np.full((side, side), 255, np.uint8)
+        image, alpha, confidence = sample
+        return degrade(rng, image, 0.8), alpha, confidence
+
+    def _background(self, rng: np.random.Generator, side: int) -> Bytes:
+        if rng.random() < 0.22:
+            return backdrop(rng, side)
+        photo = self.backgrounds.image(int(rng.integers(len(self.backgrounds))))
+        window = Window(rng, photo.shape[:2], side, None, 1.0)
+        image = window.apply(photo, cv2.BORDER_REFLECT_101)
+        if rng.random() < 0.45:  # out of focus, as behind a portrait
+            sigma = float(np.exp(rng.uniform(np.log(0.8), np.log(9)))) * side / 512
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8)
+        return colour_shift(rng, image)
+
+    def _composite(self, rng: np.random.Generator, side: int) -> Sample:
+        roll = rng.random()
+        if roll < 0.75:
+            chosen = self._plain if roll < 0.45 or not self._other else self._other
+            index = int(rng.choice(chosen))
+            pack = self.mattes
+            colour, alpha = pack.image(index, "colour"), pack.mask(index, "alpha")
+        else:
+            pack = self.masks if rng.random() < 0.5 else self.wild
+            index = int(rng.integers(len(pack)))
+            colour, alpha = pack.image(index), pack.mask(index, "alpha")
+        confidence = pack.mask(index, "confidence")
+        face = pack.records[index].get("face")
+        touches_side = max(float(alpha[:, 0].mean()), float(alpha[:, -1].mean())) > 12
+        window = Window(rng, alpha.shape, side, face, 1.0 if touches_side else 1.5)
+        # Replicated borders: a person cut by the photo's edge goes on to the canvas's edge.
+        colour, alpha, confidence = (
+            window.apply(part, cv2.BORDER_REPLICATE) for part in (colour, alpha, confidence)
+        )
+        if pack is not self.mattes:
+            colour = fused_foreground(colour, alpha)
+        background = self._background(rng, side)
+        colour = colour_shift(rng, colour, 0.8)
+        weight = alpha.astype(np.float32)[..., None] / 255
+        image = colour.astype(np.float32) * weight + background.astype(np.float32) * (1 - weight)
+        return np.clip(image, 0, 255).astype(np.uint8), alpha, confidence
+
+    def _photo(self, rng: np.random.Generator, side: int, pack: Pack) -> Sample:
+        index = int(rng.integers(len(pack)))
+        image, alpha = pack.image(index), pack.mask(index, "alpha")
+        confidence = pack.mask(index, "confidence")
+        window = Window(rng, alpha.shape, side, pack.records[index].get("face"), 1.15)
+        border = cv2.BORDER_REFLECT_101
+        image, alpha, confidence = (
+            window.apply(part, border) for part in (image, alpha, confidence)
+        )
+        return image, alpha, confidence
+
+
+def backdrop(rng: np.random.Generator, side: int) -> Bytes:
+    """Return a plain or softly shaded wall, uint8 [side,side,3]."""
+    corners = rng.uniform(0, 255, 3) + rng.normal(0, 25, (2, 2, 3))
+    wall = cv2.resize(corners.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+    return np.clip(wall, 0, 255).astype(np.uint8)
+
+
+def fused_foreground(image: Bytes, alpha: Bytes) -> Bytes:
+    """Estimate the person's colour where alpha is soft (blur fusion, Forte, 2021)."""
+    picture = image.astype(np.float32)
+    weight = alpha.astype(np.float32)[..., None] / 255
+    foreground, background = picture, picture
+    for size in (61, 7):
+        blurred_weight = cv2.blur(weight, (size, size))[..., None]
+        near = cv2.blur(foreground * weight, (size, size)) / (blurred_weight + 1e-4)
+        far = cv2.blur(background * (1 - weight), (size, size)) / (1 - blurred_weight + 1e-4)
+        correction = picture - weight * near - (1 - weight) * far
+        foreground = np.clip(near + weight * correction, 0, 255)
+        background = np.clip(far, 0, 255)
+    return np.asarray(foreground, np.uint8)
