@@ -44,7 +44,8 @@ def tiles(h: int, w: int, tile: int, overlap: int) -> list[Tile]:
     last of a row or column is moved inwards rather than made smaller.
 
     Args:
-        h, w: picture size in pixels.
+        h: picture height in pixels.
+        w: picture width in pixels.
         tile: side of a tile in pixels.
         overlap: margin in pixels on every cut side whose output is thrown away.
 

@@ -1,0 +1,144 @@
+"""JPEG headers (ITU-T T.81 annex B; JFIF; EXIF; ICC.1 annex B.4; Adobe technical note 5116)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from headshot.imaging.containers.exif import exif_orientation
+from headshot.imaging.containers.header import Header
+from headshot.imaging.limits import (
+    MAX_ICC_BYTES,
+    DecodeLimits,
+    corrupt,
+    too_complex,
+    truncated,
+    unsupported,
+)
+
+_MAX_SEGMENTS: Final = 4096
+_MAX_SCANS: Final = 40
+"""Every scan of a progressive file walks the whole picture: a few bytes can cost seconds. Encoders
+write at most 17; previews behind the main picture (MPF) add a few."""
+_MAX_FILL: Final = 1024
+
+_SOF: Final = frozenset({0xC0, 0xC1, 0xC2})
+_OTHER_SOF: Final = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
+_SOS, _EOI, _APP1, _APP2, _APP14 = 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
+_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
+
+
+def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
+    """Walk the marker segments up to the first scan.
+
+    Raises:
+        PhotoError: truncated, damaged, over a limit, or of a kind that cameras do not write
+            (lossless, arithmetic, 12-bit).
+    """
+    frame: bytes | None = None
+    exif: bytes | None = None
+    adobe = False
+    icc = _IccChunks()
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        marker, position = _next_marker(data, position)
+        if marker in _STANDALONE:
+            continue
+        if marker == _EOI:
+            raise truncated("it ends before its picture")
+        if position + 2 > len(data):
+            raise truncated()
+        length = int.from_bytes(data[position : position + 2], "big")
+        if length < 2:
+            raise corrupt("a segment has no length")
+        if position + length > len(data):
+            raise truncated()
+        body = data[position + 2 : position + length]
+        position += length
+        if marker in _OTHER_SOF:
+            raise unsupported("This kind of JPEG (lossless or arithmetic)")
+        if marker in _SOF:
+            if frame is not None:
+                raise corrupt("it has two frame headers")
+            frame = body
+        elif marker == _APP1 and exif is None and body.startswith(b"Exif\0\0"):
+            exif = body
+        elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
+            icc.add(body[12:])
+        elif marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+            adobe = True
+        elif marker == _SOS:
+            break
+    else:
+        raise too_complex("thousands of metadata segments")
+    if frame is None:
+        raise corrupt("a scan comes before the frame header")
+    width, height, components = _frame(frame, limits)
+    if data.rfind(b"\xff\xd9", position) < 0:
+        raise truncated()
+    if data.count(b"\xff\xda", position) >= _MAX_SCANS:
+        raise too_complex("dozens of scans")
+    profile = icc.joined()
+    return Header(
+        format="jpeg",
+        width=width,
+        height=height,
+        data=data,
+        orientation=exif_orientation(exif) if exif else 1,
+        icc=profile,
+        cmyk=components == 4,
+        inverted=adobe,
+        notes=("ICC_IGNORED",) if icc.count and profile is None else (),
+    )
+
+
+def _next_marker(data: bytes, position: int) -> tuple[int, int]:
+    """The marker at `position` and where its segment begins."""
+    if position + 2 > len(data):
+        raise truncated()
+    if data[position] != 0xFF:
+        raise corrupt("a marker is missing")
+    for index in range(position + 1, min(position + _MAX_FILL, len(data))):
+        if data[index] == 0:
+            raise corrupt("a marker is missing")
+        if data[index] != 0xFF:
+            return data[index], index + 1
+    raise truncated()
+
+
+def _frame(body: bytes, limits: DecodeLimits) -> tuple[int, int, int]:
+    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+        raise corrupt("its frame header has the wrong length")
+    if body[0] != 8:
+        raise unsupported(f"JPEG of {body[0]} bits")
+    height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+    limits.check_size(width, height)
+    if body[5] not in (1, 3, 4):
+        raise unsupported(f"JPEG of {body[5]} components")
+    return width, height, body[5]
+
+
+class _IccChunks:
+    """ICC profile in APP2 segments: each begins with its number and how many there are."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._parts: dict[int, bytes] = {}
+        self._total = 0
+        self._size = 0
+
+    def add(self, body: bytes) -> None:
+        self.count += 1
+        if len(body) < 2 or (self._total and body[1] != self._total):
+            self._size = MAX_ICC_BYTES + 1
+            return
+        self._total = body[1]
+        self._size += len(body)
+        self._parts.setdefault(body[0], body[2:])
+
+    def joined(self) -> bytes | None:
+        """The profile; None where there is none, or chunks are missing, or it is too large."""
+        if not self._total or self._size > MAX_ICC_BYTES:
+            return None
+        if sorted(self._parts) != list(range(1, self._total + 1)):
+            return None
+        return b"".join(self._parts[number] for number in sorted(self._parts))

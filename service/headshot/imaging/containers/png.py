@@ -1,0 +1,126 @@
+"""PNG headers (W3C PNG specification, third edition)."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+from headshot.imaging.containers.exif import exif_orientation
+from headshot.imaging.containers.header import Header
+from headshot.imaging.limits import (
+    MAX_ICC_BYTES,
+    DecodeLimits,
+    animated,
+    corrupt,
+    too_complex,
+    truncated,
+    unsupported,
+)
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_DEPTHS: Final = {
+    0: (1, 2, 4, 8, 16),
+    2: (8, 16),
+    3: (1, 2, 4, 8),
+    4: (8, 16),
+    6: (8, 16),
+}
+_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_METADATA: Final = frozenset({b"iCCP", b"eXIf", b"cICP", b"sRGB"})
+_MAX_CHUNKS: Final = 65_536
+_DEFLATE_RATIO: Final = 1040
+"""Deflate cannot shrink by more than 1032 to 1: fewer bytes than that are not the whole picture."""
+
+
+def read_png(data: bytes, limits: DecodeLimits) -> Header:
+    """Walk the chunks; the decoder gets only those that make pixels.
+
+    Compressed text and profiles never reach a library: the profile is inflated here, up to
+    MAX_ICC_BYTES, and text is left out.
+
+    Raises:
+        PhotoError: truncated, damaged, animated, or over a limit.
+    """
+    if data[12:16] != b"IHDR" or len(data) < 33:
+        if SIGNATURE.startswith(data[:8]) or len(data) < 33:
+            raise truncated()
+        raise corrupt("it does not begin with its header")
+    width, height, depth, colour, interlaced = _ihdr(data[16:29], limits)
+    kept: list[tuple[int, int]] = []
+    metadata: dict[bytes, bytes] = {}
+    idat_bytes = 0
+    position, ended = 8, False
+    for _ in range(_MAX_CHUNKS):
+        if position + 12 > len(data):
+            break
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        end = position + 12 + length
+        if end > len(data):
+            raise truncated()
+        if kind == b"acTL":
+            raise animated("An animated PNG")
+        if kind in _PIXELS:
+            if kind == b"IHDR" and position != 8:
+                raise corrupt("it has two headers")
+            if kept and kept[-1][1] == position:
+                kept[-1] = (kept[-1][0], end)
+            else:
+                kept.append((position, end))
+            idat_bytes += length if kind == b"IDAT" else 0
+        elif kind in _METADATA and kind not in metadata:
+            metadata[kind] = data[position + 8 : end - 4]
+        elif not kind[0] & 0x20:
+            raise corrupt("it has an unknown critical chunk")
+        position = end
+        if kind == b"IEND":
+            ended = True
+            break
+    else:
+        raise too_complex("tens of thousands of chunks")
+    raw = height * (1 + (width * _CHANNELS[colour] * depth + 7) // 8)
+    if not ended or idat_bytes * _DEFLATE_RATIO < raw // (2 if interlaced else 1):
+        raise truncated()
+    icc, notes = _profile(metadata.get(b"iCCP"))
+    cicp = metadata.get(b"cICP", b"")
+    return Header(
+        format="png",
+        width=width,
+        height=height,
+        data=data[:8] + b"".join(data[start:end] for start, end in kept),
+        orientation=exif_orientation(metadata.get(b"eXIf", b"")),
+        bit_depth=depth,
+        icc=None if b"sRGB" in metadata else icc,
+        cicp=(cicp[0], cicp[1]) if len(cicp) == 4 else None,
+        notes=notes,
+    )
+
+
+def _ihdr(body: bytes, limits: DecodeLimits) -> tuple[int, int, int, int, bool]:
+    width, height = int.from_bytes(body[:4], "big"), int.from_bytes(body[4:8], "big")
+    depth, colour, compression, filtering, interlace = body[8:13]
+    if depth not in _DEPTHS.get(colour, ()):
+        raise corrupt(f"it claims {depth} bits in colour type {colour}")
+    if compression or filtering or interlace > 1:
+        raise unsupported("This kind of PNG")
+    limits.check_size(width, height)
+    return width, height, depth, colour, bool(interlace)
+
+
+def _profile(chunk: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
+    """The inflated profile of an iCCP chunk, at most MAX_ICC_BYTES of it."""
+    if chunk is None:
+        return None, ()
+    name, separator, rest = chunk[:81].partition(b"\0")
+    start = len(name) + 2
+    if not separator or not rest or rest[0] != 0:
+        return None, ("ICC_IGNORED",)
+    inflater = zlib.decompressobj()
+    try:
+        profile = inflater.decompress(chunk[start:], MAX_ICC_BYTES)
+    except zlib.error:
+        return None, ("ICC_IGNORED",)
+    if not inflater.eof:
+        return None, ("ICC_IGNORED",)
+    return profile, ()

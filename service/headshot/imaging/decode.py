@@ -1,0 +1,221 @@
+"""Untrusted bytes to an upright sRGB picture.
+
+Everything that can be refused is refused from the header, before a pixel is decoded: size in bytes
+and pixels, animation, formats, truncation. The decoders of the image libraries then see a file
+whose claims were checked, and any failure of theirs becomes a PhotoError. Pure and thread-safe:
+all library settings are made once, at import.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pillow_heif
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import AvifImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from headshot.errors import PhotoError, PhotoLimitError
+from headshot.imaging import icc as profiles
+from headshot.imaging.colour import cmyk_to_rgb, flatten, upright
+from headshot.imaging.containers.header import Format, Header
+from headshot.imaging.containers.sniff import read_header
+from headshot.imaging.geometry import fit_long_side
+from headshot.imaging.limits import DecodeLimits, corrupt, truncated, unsupported
+
+__all__ = ["DecodeLimits", "Photo", "PhotoHeader", "decode_photo", "inspect_photo"]
+
+PhotoHeader = Header
+inspect_photo = read_header
+
+# Pillow's own pixel limit is a warning and one for the whole process; ours is checked before.
+Image.MAX_IMAGE_PIXELS = None
+# Named here because Pillow otherwise imports its plug-ins on first use, in whichever thread.
+_PLUGINS: Final = (AvifImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
+pillow_heif.options.THUMBNAILS = False
+pillow_heif.options.DEPTH_IMAGES = False
+pillow_heif.options.AUX_IMAGES = False
+
+_PILLOW: Final = {"png": "PNG", "webp": "WEBP", "avif": "AVIF", "tiff": "TIFF", "jpeg": "JPEG"}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    Attributes:
+        pixels: uint8 [h,w,3], sRGB, upright, contiguous.
+        format: container and codec of the file.
+        original_size: (width, height) of the upright photo before any downscaling.
+        orientation: EXIF orientation 1..8 that was applied.
+        icc: whether an embedded profile (or coded primaries) other than sRGB was applied.
+        bit_depth: bits per sample in the file.
+        notes: what the decoder did or set aside: ALPHA_FLATTENED (transparent parts are white
+            now), CMYK_WITHOUT_PROFILE, ICC_IGNORED (damaged, or not for these channels),
+            HDR_AS_SDR (a PQ or HLG picture was read as an ordinary one), REDUCED_BIT_DEPTH.
+    """
+
+    pixels: NDArray[np.uint8]
+    format: Format
+    original_size: tuple[int, int]
+    orientation: int
+    icc: bool
+    bit_depth: int
+    notes: tuple[str, ...] = ()
+
+
+def decode_photo(
+    data: bytes, limits: DecodeLimits | None = None, *, long_side: int | None = None
+) -> Photo:
+    """Decode a JPEG, PNG, WebP, HEIC, AVIF or TIFF photo.
+
+    Args:
+        data: the whole file.
+        limits: enforced from the header; the defaults where None.
+        long_side: shrink to this longer side in pixels (JPEG partly in its DCT, the rest by area
+            averaging); smaller photos stay as they are. None keeps every pixel.
+
+    Returns:
+        the photo, upright and in sRGB.
+
+    Raises:
+        PhotoError: EMPTY_PHOTO, UNSUPPORTED_FORMAT, PHOTO_TRUNCATED, PHOTO_TOO_SMALL,
+            ANIMATED_PHOTO or CORRUPT_PHOTO.
+        PhotoLimitError: PHOTO_TOO_LARGE or PHOTO_TOO_COMPLEX.
+        ValueError: long_side is below 1.
+    """
+    if long_side is not None and long_side < 1:
+        raise ValueError("long_side must be positive")
+    header = read_header(data, limits or DecodeLimits())
+    try:
+        return _decode(header, long_side)
+    except PhotoError:
+        raise
+    except MemoryError:
+        raise PhotoLimitError("The photo needs more memory than there is.") from None
+    except Exception as error:  # whatever a library makes of a damaged file
+        raise _as_photo_error(error, header) from error
+
+
+def _as_photo_error(error: Exception, header: Header) -> PhotoError:
+    text = str(error).lower()
+    if any(word in text for word in ("truncated", "premature end", "end of file")):
+        return truncated("its picture data end early")
+    if isinstance(error, Image.UnidentifiedImageError) and header.format == "tiff":
+        return unsupported("This kind of TIFF")
+    return corrupt("its picture data cannot be read")
+
+
+def _decode(header: Header, long_side: int | None) -> Photo:
+    notes = list(header.notes)
+    size, turn = (header.width, header.height), header.orientation
+    if header.format == "jpeg":
+        raster = _decode_jpeg(header, long_side)
+    elif header.format == "heic":
+        raster = _decode_heic(header)
+        # libheif turns (and crops) the picture itself.
+        size, turn = (raster.shape[1], raster.shape[0]), 1
+    else:
+        raster = _decode_pillow(header)
+    if raster.dtype != np.uint8:  # 16-bit grey
+        raster = ((raster.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if raster.ndim == 3 and raster.shape[2] in (2, 4) and not header.cmyk:
+        if bool((raster[..., -1] != 255).any()):
+            notes.append("ALPHA_FLATTENED")
+        raster = flatten(raster)
+    if raster.ndim == 3 and raster.shape[2] == 1:
+        raster = raster[..., 0]
+    if header.bit_depth > 8:
+        notes.append("REDUCED_BIT_DEPTH")
+    if long_side is not None:
+        raster = fit_long_side(raster, long_side)
+    pixels, converted = _to_srgb(raster, header, notes)
+    pixels = upright(pixels, turn)
+    return Photo(
+        pixels=np.ascontiguousarray(pixels),
+        format=header.format,
+        original_size=size[::-1] if turn >= 5 else size,
+        orientation=header.orientation,
+        icc=converted,
+        bit_depth=header.bit_depth,
+        notes=tuple(notes),
+    )
+
+
+def _to_srgb(
+    raster: NDArray[np.uint8], header: Header, notes: list[str]
+) -> tuple[NDArray[np.uint8], bool]:
+    """uint8 [h,w,3] sRGB, and whether a profile was applied."""
+    profile = header.icc
+    if profile is None and header.cicp is not None:
+        primaries, transfer = header.cicp
+        if transfer in (16, 18):
+            notes.append("HDR_AS_SDR")
+        profile = profiles.cicp_profile(primaries, transfer)
+    channels = 1 if raster.ndim == 2 else raster.shape[2]
+    if profile is not None:
+        try:
+            conversion = profiles.to_srgb(profile, channels)
+        except profiles.ProfileError:
+            notes.append("ICC_IGNORED")
+        else:
+            return conversion.apply(raster), not conversion.identity
+    if channels == 4:
+        notes.append("CMYK_WITHOUT_PROFILE")
+        return cmyk_to_rgb(raster), False
+    if channels == 1:
+        return np.repeat(raster[..., None], 3, axis=2), False
+    return raster, False
+
+
+def _decode_jpeg(header: Header, long_side: int | None) -> NDArray[np.uint8]:
+    """uint8 [h,w,3] RGB or [h,w,4] ink; at least `long_side` long, by libjpeg's scaled DCT."""
+    colorspace = "CMYK" if header.cmyk else "RGB"
+    smallest = {"min_height": 0, "min_width": 0}
+    if long_side is not None:
+        ratio = min(1.0, long_side / max(header.width, header.height))
+        smallest = {
+            "min_height": math.ceil(header.height * ratio),
+            "min_width": math.ceil(header.width * ratio),
+        }
+    try:
+        pixels = simplejpeg.decode_jpeg(header.data, colorspace, strict=True, **smallest)
+    except ValueError as error:
+        if "extraneous bytes" not in str(error):
+            raise
+        # Padding between segments that some cameras write: libjpeg skips it and loses nothing.
+        pixels = simplejpeg.decode_jpeg(header.data, colorspace, strict=False, **smallest)
+    ink = np.asarray(pixels, dtype=np.uint8)
+    return 255 - ink if header.cmyk and header.inverted else ink
+
+
+def _decode_heic(header: Header) -> NDArray[np.uint8]:
+    """uint8 [h,w,3|4], already upright."""
+    picture = pillow_heif.open_heif(io.BytesIO(header.data), convert_hdr_to_8bit=True)[0]
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _decode_pillow(header: Header) -> NDArray[Any]:
+    """uint8 [h,w], [h,w,2..4], or uint16 [h,w]."""
+    with Image.open(io.BytesIO(header.data), formats=(_PILLOW[header.format],)) as picture:
+        if picture.size != (header.width, header.height):
+            raise corrupt("its size is not what its header says")
+        mode = picture.mode
+        if mode == "P":
+            mode = "RGBA" if "transparency" in picture.info else "RGB"
+        elif mode in ("L", "RGB") and "transparency" in picture.info:
+            mode = "RGBA"
+        elif mode in ("1", "I"):
+            mode = "L"
+        elif mode == "YCbCr":
+            mode = "RGB"
+        elif mode.startswith("I;16"):
+            return np.asarray(picture, dtype=np.uint16)
+        if mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+            raise unsupported(f"A picture of mode {mode}")
+        picture.load()
+        return np.asarray(picture if picture.mode == mode else picture.convert(mode))
