@@ -1,0 +1,224 @@
+"""Crops of every aspect from one square portrait.
+
+A wide crop widens the background at the sides, but only above the row where the shoulders leave
+the photo: below it there is nothing to show. It never cuts the head, and puts no background above
+hair that the photo itself cuts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import F32
+from headshot.imaging.face import HEAD_HALF_WIDTH
+from headshot.imaging.framing_model import Crop, FrameNote, PortraitFrame
+
+_TOUCH = 0.2
+"""Alpha at an edge from which the subject is said to be cut by it."""
+_LEAST_SIDE = 600 / 640
+"""Least longer side of a crop over the canvas: 2400 px of print from the upscaled canvas."""
+
+
+def parse_aspect(aspect: str) -> float:
+    """Return width over height of "W:H"; ValueError where it is malformed or beyond 3:1."""
+    try:
+        width, height = (float(part) for part in aspect.split(":"))
+        ratio = width / height
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"aspect {aspect!r} is not of the form W:H, such as 4:3") from None
+    if not 1 / 3 <= ratio <= 3:
+        raise ValueError(f"aspect {aspect!r} is outside 1:3..3:1")
+    return ratio
+
+
+def limit_to_photo(alpha: F32, frame: PortraitFrame) -> F32:
+    """Return the matte with zeros where the photo has no pixels, feathered over two pixels.
+
+    Args:
+        alpha: float32 [s, s] matte of the canvas at any resolution.
+        frame: the plan of that canvas.
+    """
+    if frame.visible >= 1.0:
+        return alpha
+    side = alpha.shape[0]
+    mask = cv2.erode(frame.coverage(), np.ones((3, 3), np.uint8), borderValue=255)
+    soft = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
+    return np.asarray(alpha * soft, np.float32)
+
+
+def plan_crop(frame: PortraitFrame, alpha: F32, aspect: str | float) -> Crop:
+    """Plan one aspect from the square portrait.
+
+    Args:
+        frame: the plan of the canvas.
+        alpha: float32 [s, s] matte of the canvas, 0..1, at any resolution.
+        aspect: "W:H", or width over height.
+
+    Returns:
+        The rectangle, in pixels of `frame.canvas`.
+    """
+    ratio = parse_aspect(aspect) if isinstance(aspect, str) else float(aspect)
+    canvas = frame.canvas
+    small = cv2.resize(alpha, (canvas, canvas), interpolation=cv2.INTER_AREA)
+    limits = _limits(limit_to_photo(np.asarray(small, np.float32), frame), frame)
+    return _search(frame, limits, ratio)
+
+
+def circle_overflow(frame: PortraitFrame, alpha: F32, crop: Crop) -> float:
+    """Return the fraction of the head (hair to chin) outside the crop's inscribed circle, 0..1.
+
+    The circle is drawn inside the margin of the framing spec, as avatars will be cut.
+    """
+    canvas = frame.canvas
+    small = cv2.resize(alpha, (canvas, canvas), interpolation=cv2.INTER_AREA)
+    face = frame.face
+    reach = 1.9 * face.scale
+    ys, xs = np.mgrid[0:canvas, 0:canvas]
+    head = (small > 0.5) & (ys < face.chin_y) & (np.abs(xs - face.eyes[0]) < reach)
+    radius = (0.5 - frame.spec.circle_margin) * min(crop.width, crop.height)
+    cx, cy = (crop.x0 + crop.x1) / 2, (crop.y0 + crop.y1) / 2
+    outside = head & ((xs + 0.5 - cx) ** 2 + (ys + 0.5 - cy) ** 2 > radius**2)
+    return float(outside.sum() / max(1, head.sum()))
+
+
+@dataclass(frozen=True)
+class _Limits:
+    left: NDArray[np.float64]  # [canvas + 1]: least x0 of a crop whose bottom is at that row
+    right: NDArray[np.float64]  # greatest x1
+    top: float  # least y0
+    bottom: float  # greatest y1
+    crown: float
+    head_left: float
+    head_right: float
+
+
+def _limits(alpha: F32, frame: PortraitFrame) -> _Limits:
+    canvas = frame.canvas
+    face = frame.face
+    covered = frame.coverage() > 0
+    rows = np.arange(canvas)
+    first = np.where(covered.any(axis=1), covered.argmax(axis=1), canvas)
+    last = np.where(covered.any(axis=1), canvas - 1 - covered[:, ::-1].argmax(axis=1), -1)
+
+    def at(columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        near = np.zeros(canvas, bool)
+        for step in range(-1, 6):
+            near |= alpha[rows, np.clip(columns + step, 0, canvas - 1)] > _TOUCH
+        return near
+
+    left = np.where(at(first) & (first < canvas), first.astype(np.float64), -np.inf)
+    right = np.where(at(last - 4) & (last >= 0), last + 1.0, np.inf)
+    columns = np.arange(canvas)
+    top_row = np.where(covered.any(axis=0), covered.argmax(axis=0), canvas - 1)
+    low_row = np.where(covered.any(axis=0), canvas - 1 - covered[::-1].argmax(axis=0), 0)
+    near_head = np.abs(columns - face.eyes[0]) < 1.9 * face.scale
+    cut_top = near_head & (
+        np.maximum.reduce([alpha[np.clip(top_row + k, 0, canvas - 1), columns] for k in range(5)])
+        > _TOUCH
+    )
+    cut_low = (
+        np.maximum.reduce([alpha[np.clip(low_row - k, 0, canvas - 1), columns] for k in range(5)])
+        > _TOUCH
+    )
+    head = (alpha > 0.5) & near_head[None, :] & (rows[:, None] < face.chin_y)
+    filled = np.flatnonzero(head.any(axis=1))
+    sides = np.flatnonzero(head[: int(max(1, face.mouth[1]))].any(axis=0))
+    half = HEAD_HALF_WIDTH * face.scale
+    return _Limits(
+        left=np.r_[-np.inf, np.maximum.accumulate(left)],
+        right=np.r_[np.inf, np.minimum.accumulate(right)],
+        # A few pixels of cut hair are a strand, not a flat head.
+        top=float(top_row[cut_top].max()) if cut_top.sum() > 0.12 * face.scale else -np.inf,
+        bottom=float(low_row[cut_low].min() + 1) if cut_low.any() else float(canvas),
+        crown=float(filled[0]) if filled.size else face.crown_y,
+        head_left=float(sides[0]) if sides.size else face.eyes[0] - half,
+        head_right=float(sides[-1] + 1) if sides.size else face.eyes[0] + half,
+    )
+
+
+def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
+    """Return the cheapest rectangle of a grid over size, place and breach of the limits."""
+    canvas, face, spec = float(frame.canvas), frame.face, frame.spec
+    # The longer side carries the resolution; a crop never asks for more than 1.6 canvases of it.
+    longest = canvas * (1.0 if ratio <= 1 else min(1.6, max(1.0, ratio)))
+    shortest = 0.5 * canvas * max(1.0, ratio)
+    heights = np.unique(np.r_[np.linspace(shortest, longest, 33), canvas * max(1.0, ratio)])
+    heights = heights / max(1.0, ratio)
+    if ratio == 1.0 and _whole_canvas_is_sound(frame, limits):
+        return Crop(0.0, 0.0, canvas, canvas, 1.0)
+    steps = np.linspace(-0.12, 0.12, 13)
+    wanted_line = spec.eye_line + 0.02 * max(0.0, ratio - 1)
+    lines = np.unique(np.r_[wanted_line, face.eyes[1] / canvas, np.linspace(0.26, 0.5, 25)])
+    height, line, shift = (g.ravel() for g in np.meshgrid(heights, lines, steps, indexing="ij"))
+    width = height * ratio
+    y0 = face.eyes[1] - line * height
+    y1 = y0 + height
+    middle = (face.eyes[0] + face.mouth[0]) / 2
+    x0 = middle - (0.5 + shift) * width
+    x1 = x0 + width
+    row = np.clip(np.ceil(y1), 0, frame.canvas).astype(np.int64)
+    breach = {
+        FrameNote.PHOTO_TOO_TIGHT_LEFT: np.maximum(limits.left[row] - x0, 0) / height,
+        FrameNote.PHOTO_TOO_TIGHT_RIGHT: np.maximum(x1 - limits.right[row], 0) / height,
+        FrameNote.PHOTO_TOO_TIGHT_TOP: np.maximum(limits.top - y0, 0) / height,
+        FrameNote.PHOTO_TOO_TIGHT_BOTTOM: np.maximum(y1 - limits.bottom, 0) / height,
+    }
+    margin = 0.025 * height
+    room_above = limits.crown - y0 if not np.isfinite(limits.top) else np.full_like(y0, np.inf)
+    cut = (
+        np.maximum(margin - room_above, 0)
+        + np.maximum(face.chin_y + 2 * margin - y1, 0)
+        + np.maximum(x0 + margin - limits.head_left, 0)
+        + np.maximum(limits.head_right + margin - x1, 0)
+    ) / height
+    least = _LEAST_SIDE * canvas
+    wanted = canvas if ratio <= 1 else min(canvas, _wanted_height(frame, ratio))
+    cost = (
+        (np.log(height / wanted) / 0.2) ** 2
+        + ((line - wanted_line) / 0.05) ** 2
+        + (shift / 0.05) ** 2
+        + sum(200.0 * (v > 0.003) + 12000.0 * v for v in breach.values())
+        + 300.0 * (cut > 0.003)
+        + 6000.0 * cut
+        + 60.0 * (np.maximum(width, height) < least - 0.5)
+    )
+    best = int(np.argmin(cost))
+    notes = [note for note, v in breach.items() if v[best] > 0.003]
+    if max(width[best], height[best]) < least - 0.5:
+        notes.append(FrameNote.CROP_SMALLER)
+    if abs(line[best] - wanted_line) > 0.06:
+        notes.append(FrameNote.EYE_LINE_MOVED)
+    outside = x0[best] < -0.5 or y0[best] < -0.5 or x1[best] > canvas + 0.5
+    if outside:
+        notes.append(FrameNote.BACKGROUND_EXTENDED)
+    if cut[best] > 0.003:
+        notes.append(FrameNote.HEAD_LARGER_THAN_ASKED)
+    return Crop(
+        x0=float(x0[best]),
+        y0=float(y0[best]),
+        x1=float(x1[best]),
+        y1=float(y1[best]),
+        aspect=ratio,
+        notes=tuple(notes),
+    )
+
+
+def _whole_canvas_is_sound(frame: PortraitFrame, limits: _Limits) -> bool:
+    """Tell whether the plan itself is the square crop: what a team shares to the pixel."""
+    side = frame.canvas
+    return bool(
+        limits.left[side] <= 1.0
+        and limits.right[side] >= side - 1.0
+        and limits.bottom >= side - 1.0
+        and limits.top <= 1.0
+    )
+
+
+def _wanted_height(frame: PortraitFrame, ratio: float) -> float:
+    """Return the height of a wide crop that shows head and shoulders: the head at 1.3 of 1:1's."""
+    head = frame.spec.head_height * (1 + 0.35 * min(1.0, ratio - 1))
+    return frame.face.head_height / min(0.75, head)

@@ -1,0 +1,43 @@
+"""Part of a smooth, small map at the picture's full size, without making the whole of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+def enlarged_block(
+    small: NDArray[Any], size: tuple[int, int], block: tuple[int, int, int, int]
+) -> NDArray[Any]:
+    """Return the block of `small` enlarged to size, bilinear, sampled as cv2.resize does.
+
+    Args:
+        small: [h0, w0] or [h0, w0, c].
+        size: (width, height) of the whole enlarged map.
+        block: (x0, y0, x1, y1) in its pixels.
+
+    Returns:
+        [y1 - y0, x1 - x0] or [..., c], dtype of `small`.
+    """
+    x0, y0, x1, y1 = block
+    sx, sy = small.shape[1] / size[0], small.shape[0] / size[1]
+    # Centres of output pixels in coordinates of the small map.
+    matrix = np.array([[sx, 0, (x0 + 0.5) * sx - 0.5], [0, sy, (y0 + 0.5) * sy - 0.5]])
+    return cv2.warpAffine(
+        small,
+        matrix,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def runs(columns: NDArray[np.intp], gap: int) -> list[tuple[int, int]]:
+    """Return (first, last + 1) of each run of sorted indices; breaks up to `gap` are bridged."""
+    if columns.size == 0:
+        return []
+    parts = np.split(columns, np.flatnonzero(np.diff(columns) > gap) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts]

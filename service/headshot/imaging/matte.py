@@ -1,0 +1,173 @@
+"""From the network's small matte to a crisp one at the picture's own size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.enlarge import enlarged_block, runs
+
+_WORK = 640
+"""Side at which the local linear model is fitted; the guide carries the detail above it."""
+_BAND = 256
+"""Rows of output computed at a time, so that temporaries stay in the cache."""
+
+
+def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | F32:
+    """Keep the main subject: drop other islands and fill holes inside it.
+
+    Args:
+        alpha: [h, w] matte, uint8 0..255 or float32 0..1.
+        seed: (x, y) inside the subject (the face); without it the largest region is the subject.
+
+    Returns:
+        The matte, same shape and dtype. Soft hair that joins the subject stays; what lies further
+        than a few pixels from it goes. Holes of less than 0.4% of the picture are filled: larger
+        ones are real gaps (an arm on the hip).
+    """
+    grey = alpha if alpha.dtype == np.uint8 else np.rint(alpha * 255).astype(np.uint8)
+    solid = (grey > 96).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(solid, connectivity=8)
+    if count <= 1:
+        return alpha
+    main = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    if seed is not None:
+        x = int(np.clip(seed[0], 0, grey.shape[1] - 1))
+        y = int(np.clip(seed[1], 0, grey.shape[0] - 1))
+        main = int(labels[y, x]) or main
+    subject = (labels == main).astype(np.uint8)
+    reach = max(3, round(0.03 * max(grey.shape))) | 1
+    near = cv2.dilate(subject, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    # Islands of hair a little away stay if they are soft and touch the reach of the subject.
+    other = ((labels > 0) & (labels != main)).astype(np.uint8)
+    big = [
+        i for i in range(1, count) if i != main and stats[i, cv2.CC_STAT_AREA] > 0.0005 * grey.size
+    ]
+    far = np.isin(labels, big).astype(np.uint8) if big else np.zeros_like(other)
+    keep = near.copy()
+    if far.any():
+        blocked = cv2.dilate(far, np.ones((5, 5), np.uint8))
+        keep[(blocked > 0) & (subject == 0)] = 0
+    out = alpha * keep.astype(alpha.dtype)
+    return _fill_holes(out, subject)
+
+
+def _fill_holes(alpha: U8 | F32, subject: U8) -> U8 | F32:
+    empty = (subject == 0).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(empty, connectivity=4)
+    height, width = subject.shape
+    full = 255 if alpha.dtype == np.uint8 else 1.0
+    for i in range(1, count):
+        x, y, w, h, area = stats[i]
+        inside = x > 0 and y > 0 and x + w < width and y + h < height
+        if inside and area < 0.004 * subject.size:
+            hole = cv2.dilate((labels == i).astype(np.uint8), np.ones((3, 3), np.uint8))
+            alpha[hole > 0] = full
+    return alpha
+
+
+def refine_alpha(
+    alpha_small: U8 | F32,
+    guide: U8,
+    *,
+    radius: float = 0.008,
+    eps: float = 4e-4,
+) -> F32:
+    """Return the matte at the guide's size, its edges drawn along the guide's own edges.
+
+    The colour guided filter (He, Sun and Tang, PAMI 2013) fitted at no more than 640 px, its
+    coefficients enlarged and applied to the full guide (the fast guided filter, He and Sun 2015),
+    only in rows and columns where the small matte is not already 0 or 1.
+
+    Args:
+        alpha_small: [h0, w0] matte of the same picture, uint8 0..255 or float32 0..1.
+        guide: uint8 [H, W, 3] sRGB.
+        radius: window radius over the longer side.
+        eps: regularisation in squared units of 0..1 colour; larger is smoother.
+
+    Returns:
+        float32 [H, W] in 0..1.
+    """
+    height, width = guide.shape[:2]
+    ratio = min(1.0, _WORK / max(height, width))
+    size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
+    shrunk = cv2.resize(guide, size, interpolation=cv2.INTER_AREA) if ratio < 1 else guide
+    image = shrunk.astype(np.float32) * np.float32(1 / 255)
+    small = alpha_small.astype(np.float32)
+    if alpha_small.dtype == np.uint8:
+        small *= np.float32(1 / 255)
+    rough = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+    np.clip(rough, 0, 1, out=rough)
+    window = 2 * max(2, round(radius * max(size))) + 1
+    coefficients = _fit(image, np.asarray(rough, np.float32), window, eps)
+    grow = 2 * window + 1
+    unsure = cv2.dilate(
+        ((rough > 0.02) & (rough < 0.98)).astype(np.uint8), np.ones((grow, grow), np.uint8)
+    )
+    return _apply(coefficients, guide, np.asarray(rough, np.float32), np.asarray(unsure, np.uint8))
+
+
+def _fit(image: F32, alpha: F32, window: int, eps: float) -> F32:
+    """Return [h, w, 4] smoothed coefficients (a_r, a_g, a_b, b) of alpha = a . I + b."""
+
+    def mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(
+            cv2.boxFilter(x, -1, (window, window), borderType=cv2.BORDER_REFLECT), np.float32
+        )
+
+    mean_i, mean_p = mean(image), mean(alpha)
+    cov_ip = mean(image * alpha[..., None]) - mean_i * mean_p[..., None]
+    r, g, b = (image[..., k] for k in range(3))
+    products = mean(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1)[..., :4])
+    rest = mean(np.stack([g * b, b * b], axis=-1))
+    mr, mg, mb = (mean_i[..., k] for k in range(3))
+    rr, rg = products[..., 0] - mr * mr + eps, products[..., 1] - mr * mg
+    rb, gg = products[..., 2] - mr * mb, products[..., 3] - mg * mg + eps
+    gb, bb = rest[..., 0] - mg * mb, rest[..., 1] - mb * mb + eps
+    # The inverse of the symmetric 3x3 covariance, written out.
+    c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
+    c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
+    inverse = 1.0 / (rr * c_rr + rg * c_rg + rb * c_rb)
+    pr, pg, pb = (cov_ip[..., k] for k in range(3))
+    a_r = (c_rr * pr + c_rg * pg + c_rb * pb) * inverse
+    a_g = (c_rg * pr + c_gg * pg + c_gb * pb) * inverse
+    a_b = (c_rb * pr + c_gb * pg + c_bb * pb) * inverse
+    offset = mean_p - a_r * mr - a_g * mg - a_b * mb
+    return mean(np.stack([a_r, a_g, a_b, offset], axis=-1))
+
+
+def _apply(coefficients: F32, guide: U8, rough: F32, unsure: U8) -> F32:
+    """Return alpha [H, W]: the linear model where unsure, the enlarged rough matte elsewhere."""
+    height, width = guide.shape[:2]
+    h0 = rough.shape[0]
+    sure = (rough > 0.5).astype(np.float32)
+    alpha = np.asarray(
+        cv2.resize(sure, (width, height), interpolation=cv2.INTER_NEAREST), np.float32
+    )
+    for top0 in range(0, h0, max(1, _BAND * h0 // height)):
+        low0 = min(h0, top0 + max(1, _BAND * h0 // height))
+        columns = np.flatnonzero(unsure[top0:low0].any(axis=0))
+        # Runs of columns, so that the empty middle between both shoulders costs nothing.
+        for left0, right0 in runs(columns, 24):
+            _apply_block(coefficients, guide, alpha, (top0, low0, left0, right0))
+    return alpha
+
+
+def _apply_block(
+    coefficients: F32, guide: U8, alpha: F32, block: tuple[int, int, int, int]
+) -> None:
+    height, width = guide.shape[:2]
+    h0, w0 = coefficients.shape[:2]
+    top0, low0, left0, right0 = block
+    y0, y1 = top0 * height // h0, low0 * height // h0
+    x0, x1 = left0 * width // w0, right0 * width // w0
+    wide = enlarged_block(coefficients, (width, height), (x0, y0, x1, y1))
+    colour = guide[y0:y1, x0:x1].astype(np.float32)
+    colour *= np.float32(1 / 255)
+    out = np.einsum("ijk,ijk->ij", wide[..., :3], colour) + wide[..., 3]
+    # The filter's average leaves a faint veil on both sides of the edge: clip it away.
+    np.subtract(out, 0.06, out=out)
+    np.multiply(out, 1 / 0.88, out=out)
+    alpha[y0:y1, x0:x1] = np.clip(out, 0, 1)
