@@ -13,7 +13,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from headshot.deadline import Deadline
-from headshot.triton.endpoints import Endpoint, EndpointPool, Flight, ProbeSettings
+from headshot.triton.endpoints import Endpoint, EndpointCheck, EndpointPool, Flight, ProbeSettings
 from headshot.triton.facts import FactsReader, tagged_request_id
 from headshot.triton.failures import Failure, classify, deadline_passed, unavailable
 from headshot.triton.stats import ModelStatistics, read_statistics
@@ -113,6 +113,10 @@ class InferenceClient:
     def set_contract(self, model: str, contract: OutputContract) -> None:
         """Check every answer of `model` against `contract` instead of the server's metadata."""
         self._contracts[model] = contract
+
+    def verify_restored(self, check: EndpointCheck) -> None:
+        """Let `check` decide whether a server that came back may get work again."""
+        self._pool.check = check
 
     async def statistics(self) -> dict[str, dict[str, ModelStatistics]]:
         """Return {endpoint url: {model: statistics}} of the servers that answer."""

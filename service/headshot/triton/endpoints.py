@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from headshot.errors import HeadshotError
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +113,9 @@ class Endpoint:
         return bool(answer.ready)
 
 
+EndpointCheck = Callable[[Endpoint], Awaitable[bool]]
+
+
 class EndpointPool:
     """Chooses the healthy endpoint with the least under way, and watches all of them."""
 
@@ -122,6 +127,7 @@ class EndpointPool:
         self._watchers: list[asyncio.Task[None]] = []
         self._restored = asyncio.Event()
         self._turn = 0
+        self.check: EndpointCheck | None = None  # asked before an endpoint is restored
 
     def start(self) -> None:
         """Begin to watch; needs a running event loop."""
@@ -165,7 +171,7 @@ class EndpointPool:
         while True:
             if await endpoint.probe():
                 missed = 0
-                if not endpoint.healthy:
+                if not endpoint.healthy and await self._may_return(endpoint):
                     endpoint.restore()
                     self._restored.set()
             else:
@@ -173,3 +179,14 @@ class EndpointPool:
                 if missed >= self._settings.failures:
                     endpoint.eject("its health probes fail")
             await asyncio.sleep(self._settings.interval_s)
+
+    async def _may_return(self, endpoint: Endpoint) -> bool:
+        if self.check is None:
+            return True
+        try:
+            same = await self.check(endpoint)
+        except (HeadshotError, grpc.aio.AioRpcError):
+            same = False
+        if not same:
+            _log.error("endpoint %s answers but its models are not those expected", endpoint.url)
+        return same

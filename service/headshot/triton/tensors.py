@@ -22,8 +22,9 @@ _NAMES: dict[np.dtype[Any], str] = {
     np.dtype(np.float16): "FP16",
     np.dtype(np.float32): "FP32",
     np.dtype(np.bool_): "BOOL",
+    np.dtype(np.object_): "BYTES",
 }
-_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+_DTYPES = {"STRING": np.dtype(np.object_), **{name: dtype for dtype, name in _NAMES.items()}}
 # All exponent bits set means infinity or NaN.
 _EXPONENTS: dict[np.dtype[Any], tuple[type[np.unsignedinteger[Any]], int]] = {
     np.dtype(np.float16): (np.uint16, 0x7C00),
@@ -58,10 +59,15 @@ OutputContract = Callable[[Mapping[str, Array]], Mapping[str, TensorSpec]]
 
 def datatype_of(array: Array) -> str:
     """Return Triton's name of the array's dtype."""
-    try:
-        return _NAMES[array.dtype]
-    except KeyError:
-        raise TypeError(f"tensors of {array.dtype} cannot be sent") from None
+    name = _NAMES.get(array.dtype)
+    if name is None or array.dtype.hasobject:
+        raise TypeError(f"tensors of {array.dtype} cannot be sent")
+    return name
+
+
+def datatype_name(dtype: np.dtype[Any]) -> str:
+    """Return Triton's name of a dtype that `dtype_of` knows."""
+    return _NAMES[dtype]
 
 
 def dtype_of(datatype: str) -> np.dtype[Any]:

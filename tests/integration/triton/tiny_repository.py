@@ -72,6 +72,9 @@ class _Graph:
         self._weights.append(numpy_helper.from_array(value, name))
         return name
 
+    def scalar(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
+
     def weight(self, *shape: int) -> str:
         fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else shape[0]
         value = self._random.standard_normal(shape) / np.sqrt(fan_in)
@@ -80,16 +83,14 @@ class _Graph:
     def floats(self, image: str) -> str:
         """uint8 NHWC to float NCHW in [-1, 1]."""
         cast = self.add("Cast", [image], to=TensorProto.FLOAT)
-        scaled = self.add("Div", [cast, self.constant(np.float32([127.5]))])
-        centred = self.add("Sub", [scaled, self.constant(np.float32([1.0]))])
+        scaled = self.add("Div", [cast, self.scalar(127.5)])
+        centred = self.add("Sub", [scaled, self.scalar(1)])
         return self.add("Transpose", [centred], perm=[0, 3, 1, 2])
 
     def pixels(self, image: str, out: str) -> str:
         """Float NCHW in [0, 255] to uint8 NHWC."""
         last = self.add("Transpose", [image], perm=[0, 2, 3, 1])
-        clipped = self.add(
-            "Clip", [last, self.constant(np.float32(0)), self.constant(np.float32(255))]
-        )
+        clipped = self.add("Clip", [last, self.scalar(0), self.scalar(255)])
         return self.add("Cast", [self.add("Round", [clipped])], out=out, to=TensorProto.UINT8)
 
     def reshape(self, tensor: str, shape: Sequence[int], out: str = "") -> str:
@@ -136,7 +137,7 @@ def _face_detector(path: Path) -> None:
     column = graph.reshape("order", [0, 64, 1])
     index = graph.add("Expand", [column, graph.constant(np.array([1, 64, 14], np.int64))])
     ordered = graph.add("GatherElements", [points, index], axis=1)
-    canvas = graph.add("Mul", [graph.add("Sigmoid", [ordered]), graph.constant(np.float32([640]))])
+    canvas = graph.add("Mul", [graph.add("Sigmoid", [ordered]), graph.scalar(640)])
     graph._nodes.append(
         helper.make_node(
             "Split",
@@ -200,7 +201,7 @@ def _denoiser(path: Path, layers: int) -> None:
 def _matting(path: Path) -> None:
     graph = _Graph("matting", 4)
     logits = graph.add("Conv", [graph.floats("image"), graph.weight(1, 3, 1, 1)])
-    shares = graph.add("Mul", [graph.add("Sigmoid", [logits]), graph.constant(np.float32([255]))])
+    shares = graph.add("Mul", [graph.add("Sigmoid", [logits]), graph.scalar(255)])
     graph.pixels(shares, "alpha")
     graph.save(path, {"image": ("UINT8", [512, 512, 3])}, {"alpha": ("UINT8", [512, 512, 1])})
 
@@ -209,7 +210,7 @@ def _upscaler(path: Path) -> None:
     graph = _Graph("upscaler", 5)
     image = graph.add("Cast", ["image"], to=TensorProto.FLOAT)
     first = graph.add("Transpose", [image], perm=[0, 3, 1, 2])
-    scales = graph.constant(np.float32([1, 1, 4, 4]))
+    scales = graph.constant(np.array([1, 1, 4, 4], np.float32))
     larger = graph.add(
         "Resize",
         [first, "", scales],
