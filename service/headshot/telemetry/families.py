@@ -16,8 +16,9 @@ RPC_BUCKETS = (
 STAGE_BUCKETS = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 )  # fmt: skip
+# Starts at 0: OpenMetrics leaves out the sum of a histogram with negative buckets.
 SIMILARITY_BUCKETS = (
-    -0.2, 0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1.0,
+    0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1.0,
 )  # fmt: skip
 SCORE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
@@ -106,7 +107,7 @@ class Families:
         # Identity and quality.
         self.similarity = histogram(
             "identity_similarity",
-            "Cosine similarity of a candidate to the template.",
+            "Cosine similarity of a candidate to the template, negative ones as 0.",
             buckets=SIMILARITY_BUCKETS,
         )
         self.verifications = counter("verifications", "Verifications by outcome.", "outcome")

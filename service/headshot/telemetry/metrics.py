@@ -137,7 +137,7 @@ class Metrics:
     # -- identity and quality --------------------------------------------------------------------
     def observe_similarity(self, similarity: float) -> None:
         """Record a candidate's cosine similarity to the template."""
-        self.families.similarity.observe(similarity)
+        self.families.similarity.observe(max(0.0, similarity))
 
     def match_threshold(self, threshold: float) -> None:
         """Publish the recogniser's threshold."""

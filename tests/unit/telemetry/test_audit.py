@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from headshot.telemetry.audit import GENESIS, AuditLog, AuditRecord, Fsync, main, verify
+
+RECORD = AuditRecord("r1", "website", "website-2026", "s/M", "OK", consent_reference="C-17")
+KEY = bytes(range(32))
+
+
+def written(path: Path, count: int, key: bytes | None = None) -> list[bytes]:
+    log = AuditLog(path, fsync=Fsync.NEVER, key=key)
+    for _ in range(count):
+        log.append(RECORD)
+    log.close()
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def test_an_untouched_log_verifies(tmp_path: Path) -> None:
+    lines = written(tmp_path / "audit", 20)
+    verdict = verify(lines)
+    assert verdict.ok
+    assert verdict.records == 20
+    assert verdict.head == json.loads(lines[-1])["hash"]
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_a_changed_record_shows(tmp_path: Path, key: bytes | None) -> None:
+    lines = written(tmp_path / "audit", 9, key)
+    lines[4] = lines[4].replace(b"C-17", b"C-18")
+    verdict = verify(lines, key)
+    assert not verdict.ok
+    assert verdict.bad_line == 5
+
+
+def test_a_removed_or_moved_record_shows(tmp_path: Path) -> None:
+    lines = written(tmp_path / "audit", 9)
+    assert verify(lines[:3] + lines[4:]).bad_line == 4
+    assert not verify([lines[1], lines[0], *lines[2:]]).ok
+    assert not verify(lines[1:], start=GENESIS).ok
+
+
+def test_somebody_without_the_key_cannot_forge_a_chain(tmp_path: Path) -> None:
+    forged = written(tmp_path / "audit", 3, key=None)
+    assert not verify(forged, KEY).ok
+
+
+def test_a_second_process_continues_the_chain(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    written(path, 3)
+    lines = written(path, 3)
+    assert verify(lines).records == 6
+    assert [json.loads(line)["seq"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def append_some(path: Path) -> None:
+    log = AuditLog(path, fsync=Fsync.NEVER)
+    for _ in range(50):
+        log.append(RECORD)
+    log.close()
+
+
+def test_workers_that_write_at_the_same_time_keep_one_chain(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=append_some, args=(path,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    with path.open("rb") as lines:
+        verdict = verify(lines)
+    assert verdict.ok
+    assert verdict.records == 150
+
+
+def test_a_line_cut_by_a_crash_does_not_swallow_the_next_record(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    lines = written(path, 2)
+    path.write_bytes(b"".join(lines) + b'{"seq":3,"ti')
+    log = AuditLog(path, fsync=Fsync.NEVER)
+    log.append(RECORD)
+    log.close()
+    after = path.read_bytes().splitlines()
+    assert json.loads(after[-1])["seq"] == 3
+    assert json.loads(after[-1])["prev"] == json.loads(lines[1])["hash"]
+
+
+def test_rotation_starts_a_new_file_in_the_same_chain(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    log = AuditLog(path, fsync=Fsync.ALWAYS)
+    _, head = log.append(RECORD)
+    path.rename(tmp_path / "audit.1")
+    log.append(RECORD)
+    log.close()
+    verdict = verify(path.read_bytes().splitlines(), start=head)
+    assert verdict.ok
+    assert verdict.records == 1
+
+
+def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    written(tmp_path / "audit", 1)
+    assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o600
+
+
+def test_blobs_and_line_breaks_do_not_get_into_a_record(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    log = AuditLog(path, fsync=Fsync.NEVER)
+    log.append(AuditRecord("r", "t", "c", "s/M", "OK", consent_reference="A" * 100 + '\n{"seq":9}'))
+    log.close()
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 1
+    assert b"AAAA" not in lines[0]
+    assert verify(lines).ok
+
+
+def test_the_command_line_tells_a_good_log_from_a_bad_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "audit"
+    lines = written(path, 3)
+    assert main([str(path)]) == 0
+    path.write_bytes(lines[0] + lines[2])
+    assert main([str(path)]) == 1
+    assert '"bad_line": 2' in capsys.readouterr().out
+
+
+def test_a_short_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="16 bytes"):
+        AuditLog(tmp_path / "audit", key=b"short")
