@@ -2,21 +2,66 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PHOTO ?=
+TRAIN_BIN := .venv-train/bin
 OUT ?= out
+PHOTO ?=
+PIP := -m pip --disable-pip-version-check --quiet
+BUF := npx --yes @bufbuild/buf@1.75.0
+export HEADSHOT_TRITON_CACHE ?= $(CURDIR)/.cache/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench export clean
+.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export evaluate studio-check lock audit clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
-	@echo "setting up $(VENV) (once, one to three minutes)"
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: set PYTHON=")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, this is {v[0]}.{v[1]}: run make PYTHON=python3.12 ...")'
+	@echo "setting up $(VENV): pinned packages, once, one to three minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(BIN)/python $(PIP) install --require-hashes --progress-bar on -r requirements/dev.txt
+	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-setup: $(VENV)/.installed  ## Create the virtual environment with pinned, hashed packages
+$(HEADSHOT_TRITON_CACHE)/.installed: $(VENV)/.installed service/headshot/triton/server-requirements.txt
+	@echo "installing the Triton server, once, one to two minutes"
+	@$(BIN)/python -m headshot.triton.install --cache $(HEADSHOT_TRITON_CACHE)
+	@touch $@
+
+setup: $(VENV)/.installed $(HEADSHOT_TRITON_CACHE)/.installed  ## Install everything that the service and its tests need
+
+headshot: setup  ## Make a verified headshot of PHOTO=... (default: the astronaut of scikit-image) into OUT=out
+	@$(BIN)/headshot create $(or $(PHOTO),$$($(BIN)/python scripts/example_photo.py)) --out $(OUT) --candidates 3
+	@echo "look at $(OUT)/contact-sheet.jpg"
+
+serve: setup  ## Serve on 127.0.0.1:8051 with an embedded Triton (ARGS="--port 9000")
+	@$(BIN)/headshot serve $(ARGS)
+
+test: setup  ## All fast tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: setup  ## All tests, the slow ones too
+	@$(BIN)/python -m pytest -m 'not chaos' $(ARGS)
+
+chaos: setup  ## Kill, hang, slow down and overload the running service; print a table
+	@$(BIN)/python -m tests.chaos.run
+
+lint: $(VENV)/.installed  ## Style, types, proto, generated files, deployment manifests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python scripts/generate_proto.py --check
+	@if command -v npx >/dev/null; then cd proto && $(BUF) lint ../tests/contract/api.binpb --path headshot; else echo "buf lint skipped: npx is not installed"; fi
+
+proto: $(VENV)/.installed  ## Generate service/headshot/v1 from proto/
+	@$(BIN)/python scripts/generate_proto.py
+
+lock: $(VENV)/.installed  ## Renew the pinned, hashed requirements (needs uv)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/runtime.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml requirements/dev.in -o requirements/dev.txt
+
+audit: $(VENV)/.installed  ## Check the pinned packages against the advisory database (needs the network)
+	@$(BIN)/python $(PIP) install pip-audit && $(BIN)/pip-audit --require-hashes -r requirements/runtime.txt
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) .venv-train .cache out build

@@ -93,10 +93,9 @@ def _violations(message: Message, prefix: str) -> Iterator[FieldViolation]:
             continue
         value = getattr(message, field.name)
         items = list(enumerate(value)) if field.is_repeated else [(None, value)]
-        if rules is not None and field.is_repeated:
-            if rules.HasField("max_items") and len(value) > rules.max_items:
-                yield FieldViolation(path, f"has {len(value)}; at most {rules.max_items} allowed")
-                continue
+        if rules is not None and rules.HasField("max_items") and len(value) > rules.max_items:
+            yield FieldViolation(path, f"has {len(value)}; at most {rules.max_items} allowed")
+            continue
         for index, item in items:
             item_path = path if index is None else f"{path}[{index}]"
             if isinstance(item, Message):

@@ -1,0 +1,127 @@
+"""What every RPC does around its work: validate, find the deadline, get a permit."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from headshot.api.admission import AdmissionController
+from headshot.api.validation import validate
+from headshot.config import Settings
+from headshot.deadline import Deadline
+from headshot.errors import PermissionDeniedError
+from headshot.pipeline.call import Call
+from headshot.telemetry import context as request_context
+from headshot.telemetry.context import Priority, RequestContext
+from headshot.telemetry.metrics import Metrics
+from headshot.telemetry.tracing import Tracing
+
+# The answer to a late request must itself arrive in time: stop this much before the caller does.
+_ANSWER_MARGIN_S = 0.02
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Sessions:
+    """Opens the frame in which one RPC works."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        admission: AdmissionController,
+        metrics: Metrics,
+        tracing: Tracing,
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._metrics = metrics
+        self._tracing = tracing
+
+    @asynccontextmanager
+    async def open(
+        self,
+        context: Context,
+        request: Message,
+        *,
+        request_id: str = "",
+        priority: Priority | None = None,
+        cost: float = 1.0,
+    ) -> AsyncIterator[Call]:
+        """Validate the request, wait for a permit and yield the call.
+
+        Args:
+            context: gRPC's context of the RPC.
+            request: the (first) request message.
+            request_id: the caller's identifier; empty takes the header's or a new one.
+            priority: the caller's wish; it can only lower what its credential allows.
+            cost: how many permits' worth of work this is.
+        """
+        current = request_context.current()
+        if request_id and current is not None:
+            current.request_id = request_id
+        identifier = request_id or (current.request_id if current else "") or uuid.uuid4().hex
+        async with self.work(context, request, identifier, current, priority, cost) as call:
+            yield call
+
+    @asynccontextmanager
+    async def work(
+        self,
+        context: Context,
+        request: Message,
+        identifier: str,
+        current: RequestContext | None,
+        priority: Priority | None,
+        cost: float,
+    ) -> AsyncIterator[Call]:
+        """Yield the call of an admitted request; the error interceptor answers what is raised."""
+        started = time.perf_counter()
+        validate(request)
+        deadline = self.deadline(context)
+        tenant = current.tenant if current else request_context.ANONYMOUS
+        allowed = current.priority if current else Priority.INTERACTIVE
+        chosen = max(allowed, priority) if priority is not None else allowed
+        kind = request.DESCRIPTOR.name
+        async with self._admission.admit(tenant, chosen, deadline, cost=cost, kind=kind):
+            call = Call(
+                deadline,
+                request_id=identifier,
+                priority=1 + int(chosen),
+                headers=self._tracing.headers(),
+                started=started,
+                admission_s=time.perf_counter() - started,
+            )
+            try:
+                yield call
+            finally:
+                self._book(call, current)
+
+    def deadline(self, context: Context) -> Deadline:
+        """Return the caller's deadline, bounded by the operator's, a little early."""
+        remaining = context.time_remaining()
+        if remaining is None:
+            return Deadline.after(self._settings.default_deadline_s)
+        return Deadline.after(
+            max(0.0, min(remaining, self._settings.max_deadline_s) - _ANSWER_MARGIN_S)
+        )
+
+    def check_consent(self, reference: str) -> None:
+        """Refuse work without a consent reference where policy requires one."""
+        if self._settings.require_consent and not reference:
+            raise PermissionDeniedError(
+                "this service needs consent_reference: a pointer to the person's recorded consent",
+                reason="CONSENT_REQUIRED",
+            )
+
+    def _book(self, call: Call, current: RequestContext | None) -> None:
+        """Hand the call's timings to metrics and to the access line."""
+        for timing in call.stages.values():
+            compute = max(0.0, timing.total_s - timing.queue_s - timing.wire_s)
+            self._metrics.observe_stage(timing.stage, timing.queue_s, timing.wire_s, compute)
+            if current is not None:
+                current.add_stage(timing.stage, timing.queue_s, timing.wire_s, compute)

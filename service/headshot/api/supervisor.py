@@ -1,0 +1,123 @@
+"""Several gateway processes on one port: one Triton, one operations port, workers watched.
+
+The parent runs the embedded Triton and the operations port and starts the workers, which share the
+gRPC port through SO_REUSEPORT. A worker that dies is started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import AsyncExitStack
+from typing import Any
+
+from headshot.api.gateway import check_addresses, embedded_triton, free_shared_port
+from headshot.config import Settings
+from headshot.telemetry import multiprocess
+from headshot.telemetry.http import Health, OperationsServer
+from headshot.telemetry.logs import get_logger
+from headshot.telemetry.metrics import Metrics
+
+_log = get_logger(__name__)
+
+_RESTART_PAUSE_S = 1.0
+_READY_LINE = b"ready\n"
+
+
+class Worker:
+    """One gateway process; started again when it dies."""
+
+    def __init__(self, settings: dict[str, Any], environment: dict[str, str]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self.ready = False
+
+    async def run(self) -> None:
+        """Keep the process running until cancelled."""
+        while True:
+            begun = time.monotonic()
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "headshot.api.worker",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, **self._environment},
+            )
+            stdin, stdout = self._process.stdin, self._process.stdout
+            if stdin is None or stdout is None:
+                raise RuntimeError("the worker was started without pipes")
+            # Settings travel on stdin, which also stays open: its end tells a worker that the
+            # parent is gone.
+            stdin.write(json.dumps(self._settings).encode() + b"\n")
+            await stdin.drain()
+            while line := await stdout.readline():
+                if line == _READY_LINE:
+                    self.ready = True
+            self.ready = False
+            code = await self._process.wait()
+            multiprocess.worker_died(self._environment, self._process.pid)
+            _log.error("a worker ended", code=code)
+            pause = _RESTART_PAUSE_S - (time.monotonic() - begun)
+            await asyncio.sleep(max(0.0, pause))
+
+    async def stop(self, grace_s: float) -> None:
+        """Let the process drain, then make sure that it is gone."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), grace_s)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def serve_with_workers(settings: Settings) -> None:
+    """Serve with several processes until SIGTERM or SIGINT."""
+    check_addresses(settings)
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    environment = multiprocess.prepare()
+    os.environ.update(environment)
+    async with AsyncExitStack() as stack:
+        stack.callback(multiprocess.clean, environment)
+        triton = await embedded_triton(settings, stack)
+        port = settings.port or free_shared_port(settings.host)
+        values = json.loads(settings.model_dump_json())
+        values |= {"port": port, "operations_port": 0}
+        if triton is not None:
+            values |= {"triton_url": [triton.grpc_url], "triton_facts": str(triton.facts_dir)}
+        workers = [Worker(values, environment) for _ in range(settings.workers)]
+        operations = OperationsServer(
+            Metrics(),
+            readiness=lambda: _readiness(workers),
+            triton_metrics_url=lambda: triton.metrics_url if triton else None,
+            host=settings.operations_host,
+            port=settings.operations_port,
+        )
+        operations.start()
+        stack.callback(operations.stop)
+        tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
+        _log.info("serving", address=f"{settings.host}:{port}", workers=len(workers))
+        done, _ = await asyncio.wait(
+            [asyncio.ensure_future(stop.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*(worker.stop(settings.drain_s + 5) for worker in workers))
+        for task in done:
+            task.result()
+
+
+def _readiness(workers: list[Worker]) -> Health:
+    missing = sum(not worker.ready for worker in workers)
+    reasons = (f"{missing} of {len(workers)} workers are not ready",) if missing else ()
+    return Health(ok=missing == 0, reasons=reasons)
+

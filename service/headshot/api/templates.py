@@ -1,0 +1,48 @@
+"""Identity templates at the edge: sealed on the way out, opened on the way in."""
+
+from __future__ import annotations
+
+import time
+
+from headshot.pipeline.identity import Template
+from headshot.security.templates import TemplateSealer
+from headshot.telemetry import context as request_context
+
+
+class Templates:
+    """Seals and opens templates for the tenant of the current RPC.
+
+    Args:
+        sealer: key ring and format.
+        recogniser: identifier of the recogniser that is served.
+        default_ttl_s: validity where the caller asks for none, seconds.
+    """
+
+    def __init__(self, sealer: TemplateSealer, recogniser: str, default_ttl_s: int) -> None:
+        self._sealer = sealer
+        self._recogniser = recogniser
+        self._default_ttl_s = default_ttl_s
+
+    def seal(self, template: Template, ttl_s: int) -> tuple[bytes, int]:
+        """Return the token and its expiry in seconds since 1970."""
+        expires = int(time.time()) + (ttl_s or self._default_ttl_s)
+        token = self._sealer.seal(
+            template.vector, template.recogniser, _tenant(), expires_at=expires
+        )
+        return token, expires
+
+    def open(self, token: bytes) -> Template | None:
+        """Return the template of a token, None for an empty one.
+
+        Raises:
+            TemplateError: forged, expired, or of another recogniser or tenant.
+        """
+        if not token:
+            return None
+        opened = self._sealer.open(token, self._recogniser, _tenant())
+        return Template(opened.embedding, self._recogniser)
+
+
+def _tenant() -> str:
+    current = request_context.current()
+    return current.tenant if current else request_context.ANONYMOUS

@@ -1,0 +1,37 @@
+"""One of several gateway processes; started by the supervisor, which sends settings on stdin."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from headshot.api.gateway import run_gateway
+from headshot.config import Settings
+from headshot.telemetry import logs
+
+
+async def _work(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    # The end of stdin means that the supervisor is gone.
+    loop.add_reader(sys.stdin.fileno(), stop.set)
+    async with run_gateway(settings):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await stop.wait()
+
+
+def main() -> None:
+    """Read the settings and serve until told to stop."""
+    settings = Settings.model_validate_json(sys.stdin.readline())
+    logs.configure(settings.log_level)
+    uvloop.run(_work(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""The command line: headshot serve | create | verify | info | inspect | models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+import uvloop
+from google.protobuf import json_format
+from pydantic import ValidationError
+from rich.console import Console
+
+from headshot.api.gateway import run_gateway
+from headshot.api.supervisor import serve_with_workers
+from headshot.client import AsyncHeadshotClient, HeadshotCallError, photo
+from headshot.config import Settings
+from headshot.contact_sheet import contact_sheet
+from headshot.errors import HeadshotError
+from headshot.imaging.metadata import read_metadata
+from headshot.models.cli import models_app
+from headshot.security.listen_policy import InsecureListenError
+from headshot.telemetry import logs
+from headshot.v1 import headshot_service_pb2 as pb
+from headshot.v1 import style_pb2
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Verified professional headshots from selfies.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+console = Console(stderr=True)
+
+Target = Annotated[
+    str, typer.Option(help="host:port of a running service; empty starts one for this call.")
+]
+Key = Annotated[str, typer.Option(envvar="HEADSHOT_API_KEY", help="API key of the caller.")]
+Ca = Annotated[Path | None, typer.Option(help="PEM CA of the service's certificate; turns TLS on.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting as name=value; `headshot settings` lists them."),
+]
+
+
+def _settings(changes: list[str] | None, **given: Any) -> Settings:
+    """Return the settings of files and environment with the command line's on top."""
+    values = {name: value for name, value in given.items() if value is not None}
+    for change in changes or []:
+        name, separator, value = change.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"--set wants name=value, not {change!r}")
+        values[name.replace("-", "_")] = value
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise typer.BadParameter("settings are not as documented:\n" + "\n".join(lines)) from None
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a command; typed errors become one line and exit code 1."""
+    try:
+        return uvloop.run(work())
+    except (HeadshotError, HeadshotCallError, InsecureListenError, RuntimeError) as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the gRPC port.")] = None,
+    port: Annotated[int | None, typer.Option(help="gRPC port; 0 picks a free one.")] = None,
+    operations_port: Annotated[int | None, typer.Option(help="Port of /metrics, /readyz.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes.")] = None,
+    triton_url: Annotated[
+        list[str] | None, typer.Option(help="External Triton, host:port; may be repeated.")
+    ] = None,
+    model_repository: Annotated[Path | None, typer.Option(help="Folder of models.")] = None,
+    insecure: Annotated[bool | None, typer.Option("--insecure", help="See `settings`.")] = None,
+    changes: Changes = None,
+) -> None:
+    """Serve headshots over gRPC until SIGTERM or SIGINT."""
+    if config is not None:
+        Settings.model_config["toml_file"] = str(config)
+    settings = _settings(
+        changes,
+        host=host,
+        port=port,
+        operations_port=operations_port,
+        workers=workers,
+        triton_url=tuple(triton_url) if triton_url else None,
+        model_repository=model_repository,
+        insecure=insecure,
+    )
+    logs.configure(settings.log_level)
+    if settings.workers > 1:
+        _run(lambda: serve_with_workers(settings))
+        return
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        async with run_gateway(settings) as gateway:
+            console.print(f"serving on {gateway.address}", highlight=False)
+            console.print(
+                f"metrics on http://{settings.operations_host}:{gateway.operations_port}/metrics",
+                highlight=False,
+            )
+            await stop.wait()
+            console.print("draining")
+
+    _run(work)
+
+
+@app.command()
+def settings() -> None:
+    """List all settings with their defaults."""
+    for name, field in Settings.model_fields.items():
+        typer.echo(f"{name} = {field.get_default()!r}\n    {field.description}")
+
+
+@asynccontextmanager
+async def _client(target: str, key: str, ca: Path | None) -> AsyncIterator[AsyncHeadshotClient]:
+    """Yield a client of a running service, or of one that lives as long as this call."""
+    credentials = grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
+    if target:
+        async with AsyncHeadshotClient(
+            target, api_key=key or None, credentials=credentials, timeout_s=300
+        ) as client:
+            yield client
+        return
+    logs.configure("warning")
+    with console.status("starting Triton and the gateway (the first time installs the server)"):
+        gateway = run_gateway(_settings(None, port=0, operations_port=0))
+        running = await gateway.__aenter__()
+    try:
+        async with AsyncHeadshotClient(running.address, timeout_s=300) as client:
+            yield client
+    finally:
+        await gateway.__aexit__(None, None, None)
+
+
+@app.command()
+def create(
+    photos: Annotated[list[Path], typer.Argument(help="Photos of one person.", exists=True)],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    target: Target = "",
+    api_key: Key = "",
+    ca: Ca = None,
+    style: Annotated[str, typer.Option(help="Style guide.")] = "",
+    background: Annotated[str, typer.Option(help="auto, blur, a name or #RRGGBB.")] = "",
+    candidates: Annotated[int, typer.Option(help="Candidates to choose from, 1 to 8.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    retouch: Annotated[str, typer.Option(help="none, light or standard.")] = "",
+    allow_unverified: Annotated[bool, typer.Option("--allow-unverified")] = False,
+    consent: Annotated[str, typer.Option(help="Consent reference.")] = "",
+    sheet: Annotated[bool, typer.Option(help="Also write a contact sheet.")] = True,
+) -> None:
+    """Make headshots of one person from photos."""
+    options = pb.HeadshotOptions(
+        style_id=style,
+        candidates=candidates,
+        seed=seed,
+        allow_unverified=allow_unverified,
+        include_intermediates=sheet,
+    )
+    if background:
+        options.background.CopyFrom(_background(background))
+    if retouch:
+        options.retouch = style_pb2.RetouchLevel.Value(f"RETOUCH_LEVEL_{retouch.upper()}")
+    request = pb.CreateHeadshotRequest(
+        photos=[photo(path) for path in photos], options=options, consent_reference=consent
+    )
+
+    async def work() -> pb.HeadshotResult:
+        async with _client(target, api_key, ca) as client:
+            with console.status("making the headshot") as status:
+                result = pb.HeadshotResult()
+                async for response in client.create_headshot_events(request):
+                    kind = response.WhichOneof("event")
+                    if kind == "stage" and not response.stage.finished:
+                        status.update(f"{response.stage.stage}")
+                    elif kind == "progress":
+                        step = response.progress
+                        status.update(
+                            f"denoise: candidate {step.candidate + 1}, step {step.step} of {step.steps}"
+                        )
+                    elif kind == "result":
+                        result = response.result
+                return result
+
+    result = _run(work)
+    out.mkdir(parents=True, exist_ok=True)
+    for rendition in result.renditions:
+        path = out / rendition.filename
+        path.write_bytes(rendition.data)
+        typer.echo(f"{path}  {rendition.width} x {rendition.height}, {len(rendition.data)} bytes")
+    if sheet:
+        path = out / "contact-sheet.jpg"
+        path.write_bytes(contact_sheet([item.read_bytes() for item in photos], result))
+        typer.echo(f"{path}  input, candidates, matte, crops, scores")
+    verified = result.verification
+    console.print(
+        f"{'same person' if verified.same_person else 'NOT verified'}: similarity "
+        f"{verified.similarity:.3f}, threshold {verified.threshold:.3f} ({verified.recogniser}); "
+        f"{result.timings.total_ms:.0f} ms",
+        highlight=False,
+    )
+
+
+def _background(text: str) -> style_pb2.Background:
+    if text == "auto":
+        return style_pb2.Background(auto=True)
+    if text == "blur":
+        return style_pb2.Background(blurred_scene=True)
+    path = Path(text)
+    if path.suffix and path.is_file():
+        return style_pb2.Background(image=path.read_bytes())
+    return style_pb2.Background(colour=text)
+
+
+@app.command()
+def verify(
+    picture: Annotated[Path, typer.Argument(help="The picture in question.", exists=True)],
+    references: Annotated[list[Path], typer.Argument(help="Photos of the person.", exists=True)],
+    target: Target = "",
+    api_key: Key = "",
+    ca: Ca = None,
+) -> None:
+    """Say whether a picture shows the person of other photos; exit code 2 when it does not."""
+    request = pb.VerifyRequest(
+        photo=photo(picture), references=[photo(path) for path in references]
+    )
+
+    async def work() -> pb.VerifyResponse:
+        async with _client(target, api_key, ca) as client:
+            return await client.verify(request)
+
+    verification = _run(work).verification
+    word = "same person" if verification.same_person else "different person"
+    typer.echo(
+        f"{word}: similarity {verification.similarity:.3f}, threshold {verification.threshold:.3f} "
+        f"at a false match rate of {verification.false_match_rate:g} ({verification.recogniser})"
+    )
+    if not verification.same_person:
+        raise typer.Exit(2)
+
+
+@app.command()
+def info(target: Target = "", api_key: Key = "", ca: Ca = None) -> None:
+    """Tell version, profile, models, limits and styles of a service, as JSON."""
+
+    async def work() -> dict[str, Any]:
+        async with _client(target, api_key, ca) as client:
+            service = await client.get_service_info()
+            styles = await client.list_styles()
+        return {
+            "service": json_format.MessageToDict(service),
+            "styles": json_format.MessageToDict(styles),
+        }
+
+    typer.echo(json.dumps(_run(work), indent=2))
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A picture this service made.", exists=True)],
+) -> None:
+    """Show a picture's provenance: source type, software, style, size, DPI, signature."""
+    typer.echo(json.dumps(read_metadata(file.read_bytes()), indent=2, default=str))

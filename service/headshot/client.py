@@ -1,0 +1,344 @@
+"""A small typed client of headshot.v1, asynchronous and synchronous.
+
+Only calls that failed before any work was done, or that the service asked to send again, are
+retried: UNAVAILABLE, and RESOURCE_EXHAUSTED with RetryInfo, on unary calls and on streams that have
+not answered yet. All requests are deterministic, so a repeat cannot make a second, different
+picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from headshot.v1 import headshot_service_pb2 as pb
+from headshot.v1 import headshot_service_pb2_grpc, photo_pb2
+
+T = TypeVar("T")
+
+_MESSAGE_BYTES = 256 * 2**20
+_CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+)
+
+
+class HeadshotCallError(Exception):
+    """A failed call, with its typed details.
+
+    Attributes:
+        code: gRPC status code.
+        reason: stable UPPER_SNAKE reason, empty where the server sent none.
+        message: what happened and what to do.
+        metadata: facts of the ErrorInfo.
+        violations: (field, description) of bad fields.
+        retry_after_s: when a repeat makes sense, None where it does not.
+    """
+
+    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+        super().__init__(error.details())
+        self.code = error.code()
+        self.message = error.details() or ""
+        self.reason = ""
+        self.metadata: dict[str, str] = {}
+        self.violations: list[tuple[str, str]] = []
+        self.retry_after_s: float | None = None
+        for detail in _details(error):
+            self._take(detail)
+
+    def _take(self, detail: Any) -> None:
+        info = error_details_pb2.ErrorInfo()
+        bad = error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            self.reason, self.metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad):
+            self.violations = [(item.field, item.description) for item in bad.field_violations]
+        elif detail.Unpack(retry):
+            self.retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+
+    @property
+    def retryable(self) -> bool:
+        """Whether sending the same request again is safe and may help."""
+        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return self.retry_after_s is not None
+        return self.code is grpc.StatusCode.UNAVAILABLE
+
+    def __str__(self) -> str:
+        fields = "".join(f"\n  {field}: {text}" for field, text in self.violations)
+        return f"{self.reason or self.code.name}: {self.message}{fields}"
+
+
+def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
+    status = rpc_status.from_call(error)
+    return status.details if status is not None else ()
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When a call is sent again.
+
+    Attributes:
+        attempts: calls in all.
+        backoff_s: pause before the second call; doubled each time, with jitter.
+        max_backoff_s: longest pause.
+    """
+
+    attempts: int = 3
+    backoff_s: float = 0.1
+    max_backoff_s: float = 2.0
+
+    def pause(self, attempt: int, asked: float | None) -> float:
+        """Return the seconds to wait after a failed attempt (from 0)."""
+        if asked is not None:
+            return asked
+        ceiling = min(self.max_backoff_s, self.backoff_s * 2**attempt)
+        return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
+
+
+def photo(source: bytes | str | Path, photo_id: str = "") -> photo_pb2.Photo:
+    """Return a Photo message of encoded bytes or of a file."""
+    if isinstance(source, bytes):
+        return photo_pb2.Photo(data=source, photo_id=photo_id)
+    path = Path(source)
+    return photo_pb2.Photo(data=path.read_bytes(), photo_id=photo_id or path.name[:64])
+
+
+class AsyncHeadshotClient:
+    """Calls the service from asyncio code; use as an async context manager.
+
+    Args:
+        target: host:port of the gateway.
+        api_key: key of the caller, None where the service asks for none.
+        credentials: TLS credentials of the channel, None for plain text.
+        timeout_s: deadline of calls that name none, seconds.
+        retry: when a call is sent again.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        api_key: str | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout_s: float = 60.0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self._channel = (
+            grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
+        )
+        self.stub: Any = headshot_service_pb2_grpc.HeadshotServiceStub(self._channel)
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._timeout_s = timeout_s
+        self._retry = retry or RetryPolicy()
+
+    async def __aenter__(self) -> AsyncHeadshotClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._channel.close()
+
+    async def _unary(self, method: Any, request: Any, timeout_s: float | None) -> Any:
+        for attempt in range(self._retry.attempts):
+            try:
+                return await method(
+                    request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
+                )
+            except grpc.aio.AioRpcError as error:
+                failure = HeadshotCallError(error)
+                if not failure.retryable or attempt + 1 == self._retry.attempts:
+                    raise failure from None
+                await asyncio.sleep(self._retry.pause(attempt, failure.retry_after_s))
+        raise AssertionError("attempts is at least one")
+
+    async def _stream(
+        self, method: Any, request: Any, timeout_s: float | None
+    ) -> AsyncIterator[Any]:
+        for attempt in range(self._retry.attempts):
+            begun = False
+            try:
+                async for response in method(
+                    request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
+                ):
+                    begun = True
+                    yield response
+                return
+            except grpc.aio.AioRpcError as error:
+                failure = HeadshotCallError(error)
+                last = attempt + 1 == self._retry.attempts
+                if begun or last or not failure.retryable:
+                    raise failure from None
+                await asyncio.sleep(self._retry.pause(attempt, failure.retry_after_s))
+
+    async def encode_identity(
+        self, request: pb.EncodeIdentityRequest, timeout_s: float | None = None
+    ) -> pb.EncodeIdentityResponse:
+        """Make an identity template."""
+        response: pb.EncodeIdentityResponse = await self._unary(
+            self.stub.EncodeIdentity, request, timeout_s
+        )
+        return response
+
+    def denoise(
+        self, request: pb.DenoiseRequest, timeout_s: float | None = None
+    ) -> AsyncIterator[pb.DenoiseResponse]:
+        """Frame and restore a photo; yields progress, then the result."""
+        return self._stream(self.stub.Denoise, request, timeout_s)
+
+    async def matte(
+        self, request: pb.MatteRequest, timeout_s: float | None = None
+    ) -> pb.MatteResponse:
+        """Cut the person out."""
+        response: pb.MatteResponse = await self._unary(self.stub.Matte, request, timeout_s)
+        return response
+
+    async def upscale(
+        self, request: pb.UpscaleRequest, timeout_s: float | None = None
+    ) -> pb.UpscaleResponse:
+        """Enlarge a picture four times."""
+        response: pb.UpscaleResponse = await self._unary(self.stub.Upscale, request, timeout_s)
+        return response
+
+    async def verify(
+        self, request: pb.VerifyRequest, timeout_s: float | None = None
+    ) -> pb.VerifyResponse:
+        """Say whether a picture shows the person."""
+        response: pb.VerifyResponse = await self._unary(self.stub.Verify, request, timeout_s)
+        return response
+
+    def create_headshot_events(
+        self, request: pb.CreateHeadshotRequest, timeout_s: float | None = None
+    ) -> AsyncIterator[pb.CreateHeadshotResponse]:
+        """Make a headshot; yields stage events and progress, then the result."""
+        return self._stream(self.stub.CreateHeadshot, request, timeout_s)
+
+    async def create_headshot(
+        self, request: pb.CreateHeadshotRequest, timeout_s: float | None = None
+    ) -> pb.HeadshotResult:
+        """Make a headshot and return its result."""
+        result = pb.HeadshotResult()
+        async for response in self.create_headshot_events(request, timeout_s):
+            if response.WhichOneof("event") == "result":
+                result = response.result
+        return result
+
+    async def create_headshots(
+        self,
+        settings: pb.TeamSettings,
+        items: Iterable[pb.TeamItem],
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[pb.CreateHeadshotsResponse]:
+        """Make a team's headshots; yields each outcome as it comes. Never retried."""
+
+        async def messages() -> AsyncIterator[pb.CreateHeadshotsRequest]:
+            yield pb.CreateHeadshotsRequest(settings=settings)
+            for item in items:
+                yield pb.CreateHeadshotsRequest(item=item)
+
+        call = self.stub.CreateHeadshots(
+            messages(), timeout=timeout_s or self._timeout_s, metadata=self._metadata
+        )
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise HeadshotCallError(error) from None
+
+    async def list_styles(self, timeout_s: float | None = None) -> pb.ListStylesResponse:
+        """List the style guides."""
+        response: pb.ListStylesResponse = await self._unary(
+            self.stub.ListStyles, pb.ListStylesRequest(), timeout_s
+        )
+        return response
+
+    async def get_service_info(self, timeout_s: float | None = None) -> pb.GetServiceInfoResponse:
+        """Tell what is running."""
+        response: pb.GetServiceInfoResponse = await self._unary(
+            self.stub.GetServiceInfo, pb.GetServiceInfoRequest(), timeout_s
+        )
+        return response
+
+
+class HeadshotClient:
+    """The same calls from code without asyncio; use as a context manager, from one thread."""
+
+    def __init__(self, target: str, **options: Any) -> None:
+        self._runner = asyncio.Runner()
+        self._client = self._runner.run(_make(lambda: AsyncHeadshotClient(target, **options)))
+
+    def __enter__(self) -> HeadshotClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._runner.run(self._client.__aexit__(None, None, None))
+        self._runner.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def encode_identity(self, request: pb.EncodeIdentityRequest) -> pb.EncodeIdentityResponse:
+        """Make an identity template."""
+        return self._run(self._client.encode_identity(request))
+
+    def denoise(self, request: pb.DenoiseRequest) -> list[pb.DenoiseResponse]:
+        """Frame and restore a photo; returns progress and, last, the result."""
+
+        async def collect() -> list[pb.DenoiseResponse]:
+            return [response async for response in self._client.denoise(request)]
+
+        return self._run(collect())
+
+    def matte(self, request: pb.MatteRequest) -> pb.MatteResponse:
+        """Cut the person out."""
+        return self._run(self._client.matte(request))
+
+    def upscale(self, request: pb.UpscaleRequest) -> pb.UpscaleResponse:
+        """Enlarge a picture four times."""
+        return self._run(self._client.upscale(request))
+
+    def verify(self, request: pb.VerifyRequest) -> pb.VerifyResponse:
+        """Say whether a picture shows the person."""
+        return self._run(self._client.verify(request))
+
+    def create_headshot(self, request: pb.CreateHeadshotRequest) -> pb.HeadshotResult:
+        """Make a headshot and return its result."""
+        return self._run(self._client.create_headshot(request))
+
+    def list_styles(self) -> pb.ListStylesResponse:
+        """List the style guides."""
+        return self._run(self._client.list_styles())
+
+    def get_service_info(self) -> pb.GetServiceInfoResponse:
+        """Tell what is running."""
+        return self._run(self._client.get_service_info())
+
+
+async def _make(factory: Callable[[], T]) -> T:
+    """Run a factory inside the loop: a grpc.aio channel belongs to the loop it is made in."""
+    return factory()

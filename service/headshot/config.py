@@ -1,0 +1,124 @@
+"""Every setting of the service: from defaults, a TOML file, HEADSHOT_* variables, then the CLI.
+
+Field descriptions are the documentation; `headshot serve --help` and docs/configuration.md print
+them. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+_CORES = os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Settings of `headshot serve`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADSHOT_",
+        extra="forbid",
+        frozen=True,
+        toml_file=os.environ.get("HEADSHOT_CONFIG"),
+    )
+
+    # Listening
+    host: str = Field("127.0.0.1", description="Address of the gRPC port.")
+    port: int = Field(8051, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
+    operations_host: str = Field("127.0.0.1", description="Address of the operations port.")
+    operations_port: int = Field(
+        8052,
+        ge=0,
+        le=65535,
+        description="Port of /metrics, /livez and /readyz; 0 picks a free one.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Gateway processes that share the gRPC port.")
+    drain_s: float = Field(30.0, ge=0, description="Longest wait for running requests on SIGTERM.")
+    reflection: bool = Field(True, description="Serve gRPC reflection.")
+
+    # Triton
+    triton_url: Annotated[
+        tuple[str, ...],
+        Field(description="External Triton servers, host:port; empty runs one here."),
+    ] = ()
+    model_repository: Path = Field(
+        Path("model_repository"), description="Model folder for the embedded Triton."
+    )
+    model_config_name: str | None = Field(
+        None, description="Use configs/<name>.pbtxt of each model, as Triton's flag of that name."
+    )
+    triton_cache: Path | None = Field(None, description="Where the embedded server is installed.")
+    triton_facts: Path | None = Field(
+        None, description="Folder of execution facts of a Triton that another process embeds."
+    )
+    triton_ready_s: float = Field(180.0, gt=0, description="Longest wait for models to load.")
+    shared_memory: bool = Field(
+        True, description="Move large tensors through shared memory where Triton shares the host."
+    )
+
+    # Requests
+    default_deadline_s: float = Field(60.0, gt=0, description="For callers that send none.")
+    max_deadline_s: float = Field(600.0, gt=0, description="Longer deadlines are cut to this.")
+    max_photo_bytes: int = Field(20 * 2**20, ge=1024, description="Largest photo, bytes.")
+    max_photo_pixels: int = Field(50_000_000, ge=4096, description="Largest photo, pixels.")
+    max_message_bytes: int = Field(64 * 2**20, ge=2**20, description="Largest gRPC message.")
+    working_side: int = Field(
+        2048, ge=640, le=8192, description="Photos are shrunk to this long side while decoded."
+    )
+    default_style: str = Field("corporate-finance", description="Style of requests that name none.")
+    styles: Path | None = Field(None, description="Folder of an organisation's own style guides.")
+    cmyk_profile: Path | None = Field(None, description="ICC profile for CMYK renditions.")
+    max_regenerations: int = Field(
+        2, ge=0, le=8, description="How often a candidate that fails is made again."
+    )
+    imaging_threads: int = Field(_CORES, ge=1, le=256, description="Threads for work on pixels.")
+
+    # Admission
+    max_concurrency: int = Field(
+        2 * _CORES, ge=1, description="Requests worked on at the same time."
+    )
+    max_queue: int = Field(64, ge=0, description="Requests that wait for a permit.")
+    tenant_concurrency: int = Field(
+        0, ge=0, description="Requests of one tenant at the same time; 0 for no limit of its own."
+    )
+
+    # Security and privacy
+    insecure: bool = Field(
+        False, description="Allow listening beyond loopback without TLS and credentials."
+    )
+    tls_certificate: Path | None = Field(None, description="PEM certificate chain.")
+    tls_key: Path | None = Field(None, description="PEM private key.")
+    tls_client_ca: Path | None = Field(None, description="PEM CA of client certificates (mTLS).")
+    credentials: Path | None = Field(None, description="YAML file of hashed API keys.")
+    require_consent: bool = Field(False, description="Refuse requests without a consent reference.")
+    audit_log: Path | None = Field(None, description="Append-only audit log; none when empty.")
+    template_keys: Path | None = Field(
+        None, description="Key ring that seals identity templates; a key for this run when empty."
+    )
+    template_ttl_s: int = Field(30 * 86400, ge=60, description="Validity of identity templates.")
+    research_mode: bool = Field(False, description="Allow models whose weights are research-only.")
+
+    # Telemetry
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    otlp_endpoint: str | None = Field(None, description="OTLP endpoint; tracing is off when empty.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,69 @@
+"""What the denoiser sees besides the sample: filled by input name, as its configuration asks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.errors import ModelContractError
+from headshot.pipeline.call import Call
+from headshot.pipeline.denoise import Conditioning
+from headshot.pipeline.engine import Engine
+
+_LOOP_INPUTS = frozenset({"sample", "timestep"})
+# Weight of the image-prompt tokens against the text tokens; 1 is what adapters are trained at.
+_IDENTITY_SCALE = 1.0
+_CONTROL_SCALE = 0.8
+
+
+async def make_conditioning(
+    engine: Engine,
+    call: Call,
+    reference: NDArray[np.uint8],
+    identity: NDArray[np.float32],
+    style_id: str,
+) -> Conditioning:
+    """Return the conditioning for one person and style.
+
+    Args:
+        engine: models and threads.
+        call: the request.
+        reference: uint8 [canvas, canvas, 3] RGB, the framed photo.
+        identity: float32 [D], the person's template.
+        style_id: names the row of the prompt table in the studio profile.
+
+    Raises:
+        ModelContractError: the denoiser wants an input that nothing here can fill.
+    """
+    filled: dict[str, NDArray[object]] = {}
+    for name in sorted(engine.models.denoiser.inputs - _LOOP_INPUTS):
+        if name == "reference":
+            filled[name] = reference[None]
+        elif name == "identity":
+            filled[name] = identity[None]
+        elif name == "ip_tokens":
+            outputs = await engine.infer(
+                call, "denoise", "identity_projection", {"identity": identity[None]}
+            )
+            filled[name] = outputs["ip_tokens"]
+        elif name == "encoder_hidden_states":
+            outputs = await engine.infer(
+                call, "denoise", "style_prompts", {"style": _text(style_id)}
+            )
+            filled[name] = outputs["encoder_hidden_states"]
+        elif name == "ip_scale":
+            filled[name] = np.array([[_IDENTITY_SCALE]], np.float32)
+        elif name == "control":
+            filled[name] = reference[None]
+        elif name == "control_scale":
+            filled[name] = np.array([[_CONTROL_SCALE]], np.float32)
+        else:
+            raise ModelContractError(
+                f"the denoiser wants an input {name!r} that the gateway does not know",
+                metadata={"model": "denoiser", "field": name},
+            )
+    return Conditioning(reference, filled)
+
+
+def _text(value: str) -> NDArray[object]:
+    return np.array([[value.encode()]], dtype=object)

@@ -1,0 +1,147 @@
+"""The few-step diffusion loop: every step of every candidate is one stateless model request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging import geometry
+from headshot.imaging.encode import EncodeSpec, encode
+from headshot.pipeline import latents
+from headshot.pipeline.call import Call, ProgressEvent
+from headshot.pipeline.concurrency import together
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.sampler import Latent, Sampler, make_sampler, noise
+
+Image = NDArray[np.uint8]
+
+_PREVIEW_SIDE = 160
+
+
+@dataclass(frozen=True)
+class DenoisePlan:
+    """How candidates are made.
+
+    Attributes:
+        strength: how far they may move from the reference, above 0 to 1.
+        steps: diffusion steps.
+        seed: seed of the request.
+        previews: whether each step sends a preview.
+    """
+
+    strength: float
+    steps: int
+    seed: int
+    previews: bool = False
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser sees besides the sample, by input name, with a leading axis of one row.
+
+    The reference picture is kept apart because every codec needs it too.
+    """
+
+    reference: Image
+    inputs: dict[str, NDArray[object]]
+
+
+async def encode_latent(engine: Engine, call: Call, image: Image) -> Latent:
+    """Return a picture's latent, float32 [C, h, w]."""
+    info = engine.models.denoiser
+    if info.latent_codec == "pixel_unshuffle":
+        return await engine.workers.run(
+            call.deadline, latents.pixel_unshuffle, image, info.latent_factor
+        )
+    outputs = await engine.infer(call, "denoise", "latent_encoder", {"image": image[None]})
+    return np.asarray(outputs["latent"], np.float32)[0]
+
+
+async def decode_latent(engine: Engine, call: Call, latent: Latent) -> Image:
+    """Return a latent's picture, uint8 [h, w, 3] RGB."""
+    info = engine.models.denoiser
+    if info.latent_codec == "pixel_unshuffle":
+        return await engine.workers.run(
+            call.deadline, latents.pixel_shuffle, latent, info.latent_factor
+        )
+    outputs = await engine.infer(
+        call, "denoise", "latent_decoder", {"latent": latent[None].astype(np.float16)}
+    )
+    return np.asarray(outputs["image"], np.uint8)[0]
+
+
+async def denoise_candidate(
+    engine: Engine,
+    call: Call,
+    conditioning: Conditioning,
+    reference: Latent,
+    plan: DenoisePlan,
+    candidate: int,
+) -> Image:
+    """Run the loop for one candidate.
+
+    Args:
+        engine: models and threads.
+        call: the request; its deadline is looked at before each step, cancellation stops the loop.
+        conditioning: the denoiser's other inputs.
+        reference: the reference picture's latent, float32 [C, h, w].
+        plan: strength, steps and seed.
+        candidate: its number; with the seed it fixes the noise.
+
+    Returns:
+        uint8 [canvas, canvas, 3] RGB.
+    """
+    info = engine.models.denoiser
+    sampler = make_sampler(info.sampler, plan.steps, plan.strength, info.noise_scale)
+    shape = reference.shape
+    sample = sampler.start(reference, noise(plan.seed, candidate, 0, shape))
+    count = len(sampler.timesteps)
+    for index, timestep in enumerate(sampler.timesteps):
+        call.deadline.check("a denoise step")
+        inputs: dict[str, NDArray[object]] = {
+            **conditioning.inputs,
+            "sample": sampler.scale_input(sample, index)[None].astype(np.float16),
+            "timestep": np.array([[timestep]], np.float32),
+        }
+        outputs = await engine.infer(call, "denoise", "denoiser", inputs, urgent=index > 0)
+        prediction = np.asarray(outputs["prediction"], np.float32)[0]
+        fresh = (
+            noise(plan.seed, candidate, index + 1, shape) if sampler.needs_noise(index) else None
+        )
+        preview = b""
+        if plan.previews:
+            preview = await _preview(engine, call, sampler, sample, prediction, index)
+        sample = sampler.step(sample, prediction, index, fresh)
+        call.emit(ProgressEvent(candidate, index + 1, count, preview))
+    engine.metrics.observe_denoise_steps(count)
+    return await decode_latent(engine, call, sample)
+
+
+async def denoise(
+    engine: Engine,
+    call: Call,
+    conditioning: Conditioning,
+    plan: DenoisePlan,
+    candidates: list[int],
+) -> list[Image]:
+    """Run the loops of several candidates side by side, so that their steps can share batches."""
+    reference = await encode_latent(engine, call, conditioning.reference)
+    return await together(
+        denoise_candidate(engine, call, conditioning, reference, plan, candidate)
+        for candidate in candidates
+    )
+
+
+async def _preview(
+    engine: Engine, call: Call, sampler: Sampler, sample: Latent, prediction: Latent, index: int
+) -> bytes:
+    """Return a small JPEG of what the picture would be if the loop ended here."""
+    image = await decode_latent(engine, call, sampler.estimate(sample, prediction, index))
+
+    def shrink() -> bytes:
+        small = geometry.resize(image, (_PREVIEW_SIDE, _PREVIEW_SIDE))
+        return encode(small, EncodeSpec(format="jpeg", quality=80))
+
+    return await engine.workers.run(call.deadline, shrink)

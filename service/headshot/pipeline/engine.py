@@ -1,0 +1,69 @@
+"""Runs the five models for the stages: Triton requests with their timings booked on the call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numpy.typing import NDArray
+
+from headshot.deadline import Deadline
+from headshot.pipeline.call import Call
+from headshot.pipeline.workers import Workers
+from headshot.telemetry.metrics import Metrics
+from headshot.triton.client import InferenceClient
+from headshot.triton.contracts import ModelSet
+
+Arrays = dict[str, NDArray[object]]
+
+
+class Engine:
+    """What stages need to do their work: models, threads for pixels, metrics."""
+
+    def __init__(
+        self, client: InferenceClient, models: ModelSet, workers: Workers, metrics: Metrics
+    ) -> None:
+        self.client = client
+        self.models = models
+        self.workers = workers
+        self.metrics = metrics
+
+    async def infer(
+        self,
+        call: Call,
+        stage: str,
+        model: str,
+        inputs: Mapping[str, NDArray[object]],
+        *,
+        deadline: Deadline | None = None,
+        urgent: bool = False,
+    ) -> Arrays:
+        """Run one model request and book its time on the call's stage.
+
+        Args:
+            call: the request it belongs to.
+            stage: stage to book the time on.
+            model: Triton's name of the model.
+            inputs: arrays with a leading batch axis.
+            deadline: a sooner deadline than the call's, or None.
+            urgent: late and cheap, so that Triton shall serve it before other work.
+
+        Returns:
+            Outputs by name, with a leading batch axis.
+        """
+        result = await self.client.infer(
+            model,
+            inputs,
+            deadline=deadline or call.deadline,
+            priority=1 if urgent else call.priority,
+            request_id=call.request_id,
+            headers=call.headers,
+        )
+        timing = call.timing(stage)
+        timing.queue_s += result.timings.queue_s
+        timing.compute_s += result.timings.compute_s
+        timing.wire_s += result.timings.wire_s
+        timing.requests += 1
+        timing.batch_rows += result.timings.batch_size
+        if model == "denoiser":
+            self.metrics.observe_denoise_batch(result.timings.batch_size)
+        return dict(result.outputs)

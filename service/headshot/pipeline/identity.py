@@ -1,0 +1,108 @@
+"""Embeddings of faces and the template of a person made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging import geometry
+from headshot.pipeline.call import Call
+from headshot.pipeline.detect import Face
+from headshot.pipeline.engine import Engine
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Template:
+    """Who a person is, to one recogniser.
+
+    Attributes:
+        vector: float32 [D], unit length.
+        recogniser: identifier of the recogniser.
+    """
+
+    vector: Vector
+    recogniser: str
+
+    def similarity(self, other: Vector) -> float:
+        """Return the cosine similarity to a unit vector, -1 to 1."""
+        return float(np.clip(self.vector @ other, -1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Which of a set's faces are one person.
+
+    Attributes:
+        members: indices of the faces of the person, ascending.
+        weights: weight of each face in the template, 0 for outsiders; sums to 1.
+        similarities: each face's similarity to the template of the other members; None where there
+            is no other member.
+    """
+
+    members: tuple[int, ...]
+    weights: tuple[float, ...]
+    similarities: tuple[float | None, ...]
+
+
+async def embed(
+    engine: Engine,
+    call: Call,
+    photo: NDArray[np.uint8],
+    face: Face,
+    *,
+    stage: str = "encode_identity",
+    model: str = "identity_encoder",
+) -> Vector:
+    """Return a face's embedding, float32 [D] of unit length."""
+    aligned = await engine.workers.run(
+        call.deadline, geometry.align_face, photo, face.landmarks, antialias=True
+    )
+    outputs = await engine.infer(
+        call, stage, model, {"face": aligned[None]}, urgent=stage == "verify"
+    )
+    return np.asarray(outputs["embedding"], np.float32)[0]
+
+
+def _unit(vector: Vector) -> Vector:
+    return np.asarray(vector / max(float(np.linalg.norm(vector)), 1e-9), np.float32)
+
+
+def agree(vectors: Sequence[Vector], quality: Sequence[float], threshold: float) -> Agreement:
+    """Find the largest group of faces that are one person; ties go to the better photos.
+
+    Args:
+        vectors: float32 [D] unit vectors, at least one.
+        quality: weight of each photo, above 0.
+        threshold: similarity from which two faces are one person.
+    """
+    stack = np.stack(vectors)
+    similar = stack @ stack.T
+    weights = np.asarray(quality, np.float64)
+    near = similar >= threshold
+    support = (near * weights[None, :]).sum(axis=1)
+    counts = near.sum(axis=1)
+    seed = max(range(len(vectors)), key=lambda i: (counts[i], support[i], -i))
+    members = tuple(int(i) for i in np.flatnonzero(near[seed]))
+    chosen = np.zeros(len(vectors))
+    chosen[list(members)] = weights[list(members)]
+    chosen /= chosen.sum()
+    similarities: list[float | None] = []
+    for index in range(len(vectors)):
+        others = [i for i in members if i != index]
+        if not others:
+            similarities.append(None)
+            continue
+        rest = _unit(np.average(stack[others], axis=0, weights=weights[others]))
+        similarities.append(float(rest @ stack[index]))
+    return Agreement(members, tuple(float(w) for w in chosen), tuple(similarities))
+
+
+def make_template(vectors: Sequence[Vector], weights: Sequence[float], recogniser: str) -> Template:
+    """Return the weighted mean of unit vectors, made unit length again."""
+    mean = np.average(np.stack(vectors), axis=0, weights=np.asarray(weights))
+    return Template(_unit(np.asarray(mean, np.float32)), recogniser)

@@ -1,0 +1,40 @@
+"""Pictures to latents and back for codecs that need no network."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pixel_unshuffle(image: NDArray[np.uint8], factor: int) -> NDArray[np.float32]:
+    """Fold a picture into a latent, losslessly.
+
+    Args:
+        image: uint8 [h, w, 3] RGB, sides multiples of `factor`.
+        factor: side of the folded blocks.
+
+    Returns:
+        float32 [3 * factor^2, h / factor, w / factor] in -1..1; channel c * factor^2 + dy * factor
+        + dx, as torch.nn.functional.pixel_unshuffle has it.
+    """
+    height, width, channels = image.shape
+    blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
+    folded = blocks.transpose(4, 1, 3, 0, 2).reshape(-1, height // factor, width // factor)
+    return folded.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+
+
+def pixel_shuffle(latent: NDArray[np.float32], factor: int) -> NDArray[np.uint8]:
+    """Unfold a latent into a picture; inverse of `pixel_unshuffle`, rounded and clipped.
+
+    Args:
+        latent: float32 [3 * factor^2, h, w] in -1..1.
+        factor: side of the folded blocks.
+
+    Returns:
+        uint8 [h * factor, w * factor, 3] RGB.
+    """
+    channels, height, width = latent.shape
+    blocks = latent.reshape(channels // factor**2, factor, factor, height, width)
+    image = blocks.transpose(3, 1, 4, 2, 0).reshape(height * factor, width * factor, -1)
+    scaled = np.rint((image + np.float32(1)) * np.float32(127.5))
+    return np.ascontiguousarray(np.clip(scaled, 0, 255).astype(np.uint8))
