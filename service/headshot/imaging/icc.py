@@ -207,3 +207,29 @@ def _is_identity(transform: ImageCms.ImageCmsTransform) -> bool:
     grid = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(18, -1, 3)
     out: NDArray[Any] = np.asarray(transform.apply(Image.fromarray(grid)), dtype=np.int16)
     return int(np.abs(out - grid).max()) <= 1
+
+
+def from_srgb(pixels: NDArray[np.uint8], profile: bytes) -> Image.Image:
+    """Convert sRGB uint8 [h,w,3] to the CMYK of a press profile.
+
+    Relative colorimetric with black point compensation.
+
+    Returns:
+        a Pillow picture of mode CMYK.
+
+    Raises:
+        ProfileError: the profile is damaged or not a CMYK one.
+    """
+    return _to_press(profile).apply(Image.fromarray(pixels))
+
+
+@functools.lru_cache(maxsize=4)
+def _to_press(profile: bytes) -> ImageCms.ImageCmsTransform:
+    try:
+        target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if target.profile.xcolor_space.strip() != "CMYK":
+            raise ProfileError("not a CMYK profile")
+        source = ImageCms.ImageCmsProfile(io.BytesIO(srgb_profile()))
+        return ImageCms.buildTransform(source, target, "RGB", "CMYK", _INTENT, _FLAGS)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
+        raise ProfileError("profile cannot be read") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from headshot.imaging.containers.exif import exif_orientation
@@ -23,7 +24,8 @@ _MAX_FILL: Final = 1024
 
 _SOF: Final = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_SOF: Final = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
-_SOS, _EOI, _APP1, _APP2, _APP14 = 0xDA, 0xD9, 0xE1, 0xE2, 0xEE
+_SOS, _EOI = 0xDA, 0xD9
+APP0, APP1, APP2, APP11, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -35,41 +37,24 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
             (lossless, arithmetic, 12-bit).
     """
     frame: bytes | None = None
-    exif: bytes | None = None
+    orientation = 0
     adobe = False
     icc = _IccChunks()
     position = 2
-    for _ in range(_MAX_SEGMENTS):
-        marker, position = _next_marker(data, position)
-        if marker in _STANDALONE:
-            continue
-        if marker == _EOI:
-            raise truncated("it ends before its picture")
-        if position + 2 > len(data):
-            raise truncated()
-        length = int.from_bytes(data[position : position + 2], "big")
-        if length < 2:
-            raise corrupt("a segment has no length")
-        if position + length > len(data):
-            raise truncated()
-        body = data[position + 2 : position + length]
-        position += length
+    for marker, body, end in jpeg_segments(data):
+        position = end
         if marker in _OTHER_SOF:
             raise unsupported("This kind of JPEG (lossless or arithmetic)")
         if marker in _SOF:
             if frame is not None:
                 raise corrupt("it has two frame headers")
             frame = body
-        elif marker == _APP1 and exif is None and body.startswith(b"Exif\0\0"):
-            exif = body
-        elif marker == _APP2 and body.startswith(b"ICC_PROFILE\0"):
+        elif marker == APP1 and not orientation and body.startswith(b"Exif\0\0"):
+            orientation = exif_orientation(body)
+        elif marker == APP2 and body.startswith(b"ICC_PROFILE\0"):
             icc.add(body[12:])
-        elif marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+        elif marker == APP14 and body.startswith(b"Adobe"):
             adobe = True
-        elif marker == _SOS:
-            break
-    else:
-        raise too_complex("thousands of metadata segments")
     if frame is None:
         raise corrupt("a scan comes before the frame header")
     width, height, components = _frame(frame, limits)
@@ -83,12 +68,38 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
         width=width,
         height=height,
         data=data,
-        orientation=exif_orientation(exif) if exif else 1,
+        orientation=orientation or 1,
         icc=profile,
         cmyk=components == 4,
         inverted=adobe,
         notes=("ICC_IGNORED",) if icc.count and profile is None else (),
     )
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """(marker, body, end) of each segment, up to and with the first start of scan.
+
+    Raises:
+        PhotoError: the file ends or breaks before a scan.
+    """
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        marker, position = _next_marker(data, position)
+        if marker in _STANDALONE:
+            continue
+        if marker == _EOI:
+            raise truncated("it ends before its picture")
+        length = int.from_bytes(data[position : position + 2], "big")
+        end = position + length
+        if end > len(data) or position + 2 > len(data):
+            raise truncated()
+        if length < 2:
+            raise corrupt("a segment has no length")
+        yield marker, data[position + 2 : end], end
+        if marker == _SOS:
+            return
+        position = end
+    raise too_complex("thousands of metadata segments")
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from headshot.imaging.containers.exif import exif_orientation
@@ -42,45 +43,28 @@ def read_png(data: bytes, limits: DecodeLimits) -> Header:
     Raises:
         PhotoError: truncated, damaged, animated, or over a limit.
     """
-    if data[12:16] != b"IHDR" or len(data) < 33:
-        if SIGNATURE.startswith(data[:8]) or len(data) < 33:
-            raise truncated()
+    if len(data) < 33:
+        raise truncated()
+    if data[12:16] != b"IHDR":
         raise corrupt("it does not begin with its header")
     width, height, depth, colour, interlaced = _ihdr(data[16:29], limits)
     kept: list[tuple[int, int]] = []
     metadata: dict[bytes, bytes] = {}
     idat_bytes = 0
-    position, ended = 8, False
-    for _ in range(_MAX_CHUNKS):
-        if position + 12 > len(data):
-            break
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        end = position + 12 + length
-        if end > len(data):
-            raise truncated()
+    for kind, start, end in png_chunks(data):
         if kind == b"acTL":
             raise animated("An animated PNG")
         if kind in _PIXELS:
-            if kind == b"IHDR" and position != 8:
+            if kind == b"IHDR" and kept:
                 raise corrupt("it has two headers")
-            if kept and kept[-1][1] == position:
-                kept[-1] = (kept[-1][0], end)
-            else:
-                kept.append((position, end))
-            idat_bytes += length if kind == b"IDAT" else 0
-        elif kind in _METADATA and kind not in metadata:
-            metadata[kind] = data[position + 8 : end - 4]
+            kept.append((start - 8, end + 4))
+            idat_bytes += end - start if kind == b"IDAT" else 0
+        elif kind in _METADATA:
+            metadata.setdefault(kind, data[start:end])
         elif not kind[0] & 0x20:
             raise corrupt("it has an unknown critical chunk")
-        position = end
-        if kind == b"IEND":
-            ended = True
-            break
-    else:
-        raise too_complex("tens of thousands of chunks")
     raw = height * (1 + (width * _CHANNELS[colour] * depth + 7) // 8)
-    if not ended or idat_bytes * _DEFLATE_RATIO < raw // (2 if interlaced else 1):
+    if idat_bytes * _DEFLATE_RATIO < raw // (2 if interlaced else 1):
         raise truncated()
     icc, notes = _profile(metadata.get(b"iCCP"))
     cicp = metadata.get(b"cICP", b"")
@@ -95,6 +79,26 @@ def read_png(data: bytes, limits: DecodeLimits) -> Header:
         cicp=(cicp[0], cicp[1]) if len(cicp) == 4 else None,
         notes=notes,
     )
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, first byte of the body, end of the body) of each chunk, up to and with IEND.
+
+    Raises:
+        PhotoError: the file ends before IEND.
+    """
+    position = 8
+    for _ in range(_MAX_CHUNKS):
+        start = position + 8
+        end = start + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : start]
+        position = end + 4
+        if position > len(data):
+            raise truncated()
+        yield kind, start, end
+        if kind == b"IEND":
+            return
+    raise too_complex("tens of thousands of chunks")
 
 
 def _ihdr(body: bytes, limits: DecodeLimits) -> tuple[int, int, int, int, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from headshot.imaging.containers.exif import exif_orientation
@@ -17,6 +18,7 @@ from headshot.imaging.limits import (
 
 _MAX_CHUNKS: Final = 1024
 _ANIMATION: Final = 0x02
+_METADATA: Final = frozenset({b"ICCP", b"EXIF"})
 
 
 def read_webp(data: bytes, limits: DecodeLimits) -> Header:
@@ -25,23 +27,10 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Header:
     Raises:
         PhotoError: truncated, damaged, animated, or over a limit.
     """
-    if len(data) < 20:
-        raise truncated()
-    end = int.from_bytes(data[4:8], "little") + 8
-    if end > len(data):
-        raise truncated()
     canvas: tuple[int, int] | None = None
     picture: tuple[int, int] | None = None
     metadata: dict[bytes, bytes] = {}
-    position = 12
-    for _ in range(_MAX_CHUNKS):
-        if position + 8 > end:
-            break
-        kind = data[position : position + 4]
-        start = position + 8
-        stop = start + int.from_bytes(data[position + 4 : start], "little")
-        if stop > end:
-            raise truncated()
+    for kind, start, stop in webp_chunks(data):
         if kind in (b"ANIM", b"ANMF"):
             raise animated("An animated WebP")
         if kind == b"VP8X":
@@ -52,11 +41,8 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Header:
                 raise corrupt("it has two pictures")
             picture = _lossy(data[start:stop]) if kind == b"VP8 " else _lossless(data[start:stop])
             limits.check_size(*picture)
-        elif kind in (b"ICCP", b"EXIF") and kind not in metadata:
-            metadata[kind] = data[start:stop]
-        position = stop + (stop & 1)
-    else:
-        raise too_complex("a thousand chunks")
+        else:
+            metadata.setdefault(kind, data[start:stop] if kind in _METADATA else b"")
     if picture is None:
         raise truncated("it has no picture")
     if canvas is not None and canvas != picture:
@@ -67,11 +53,33 @@ def read_webp(data: bytes, limits: DecodeLimits) -> Header:
         format="webp",
         width=picture[0],
         height=picture[1],
-        data=data[:end],
+        data=data[: int.from_bytes(data[4:8], "little") + 8],
         orientation=exif_orientation(metadata.get(b"EXIF", b"")),
         icc=None if too_large else icc,
         notes=("ICC_IGNORED",) if too_large else (),
     )
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(type, first byte of the body, end of the body) of each RIFF chunk.
+
+    Raises:
+        PhotoError: the file is shorter than it says.
+    """
+    end = int.from_bytes(data[4:8], "little") + 8
+    if len(data) < 20 or end > len(data):
+        raise truncated()
+    position = 12
+    for _ in range(_MAX_CHUNKS):
+        if position + 8 > end:
+            return
+        start = position + 8
+        stop = start + int.from_bytes(data[position + 4 : start], "little")
+        if stop > end:
+            raise truncated()
+        yield data[position : position + 4], start, stop
+        position = stop + (stop & 1)
+    raise too_complex("a thousand chunks")
 
 
 def _extended(body: bytes) -> tuple[int, int]:
