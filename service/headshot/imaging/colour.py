@@ -23,7 +23,7 @@ _ENCODING_STEPS: Final = 4095
 def _encoding_table() -> Image:
     v = np.arange(_ENCODING_STEPS * 4 + 1) / (_ENCODING_STEPS * 4)
     encoded = np.where(v <= 0.0031308, v * 12.92, 1.055 * v ** (1 / 2.4) - 0.055)
-    return np.rint(encoded * 255).astype(np.uint8)
+    return np.asarray(np.rint(encoded * 255), dtype=np.uint8)
 
 
 _ENCODED: Final = _encoding_table()

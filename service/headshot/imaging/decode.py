@@ -17,7 +17,14 @@ import numpy as np
 import pillow_heif
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, Image, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from headshot.errors import PhotoError, PhotoLimitError
 from headshot.imaging import icc as profiles
@@ -105,7 +112,7 @@ def _as_photo_error(error: Exception, header: Header) -> PhotoError:
     text = str(error).lower()
     if any(word in text for word in ("truncated", "premature end", "end of file")):
         return truncated("its picture data end early")
-    if isinstance(error, Image.UnidentifiedImageError) and header.format == "tiff":
+    if isinstance(error, UnidentifiedImageError) and header.format == "tiff":
         return unsupported("This kind of TIFF")
     return corrupt("its picture data cannot be read")
 

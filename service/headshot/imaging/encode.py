@@ -138,10 +138,9 @@ def encode(pixels: NDArray[np.uint8], spec: EncodeSpec, *, xmp: bytes | None = N
     if xmp is not None:
         options["xmp"] = xmp
     if spec.format == "webp":
-        # Method 2 is within 1% of the size of the default 4 in less than half of its time.
-        options |= {"method": 2, "lossless": spec.lossless}
-        if spec.lossless:
-            options |= {"quality": 20}  # effort here, not loss
+        # Lossy method 2 is within 1% of the size of the default 4 in less than half of its time;
+        # lossless method 0 is 17% larger than 1 in a third of its time ("quality" is effort there).
+        options |= {"method": 2} if not spec.lossless else {"method": 0, "lossless": True}
     else:
         options |= {"speed": 9, "subsampling": "4:4:4"}
     return _pillow(Image.fromarray(pixels), spec.format.upper(), options)
@@ -165,9 +164,10 @@ def _jpeg(pixels: NDArray[np.uint8], spec: EncodeSpec, xmp: bytes | None) -> byt
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG by run lengths after horizontal prediction.
+    """PNG by Paeth prediction and run lengths.
 
-    Several times faster than searching for matches, which photos hardly have, and no larger.
+    Four times faster than searching for matches, which photos hardly have, and no larger; on
+    portraits the one filter gives the size of a choice for each row in two thirds of its time.
     """
     swap = cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     settings = [
@@ -175,6 +175,8 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
         1,
         cv2.IMWRITE_PNG_STRATEGY,
         cv2.IMWRITE_PNG_STRATEGY_RLE,
+        cv2.IMWRITE_PNG_FILTER,
+        cv2.IMWRITE_PNG_FILTER_PAETH,
     ]
     written, data = cv2.imencode(".png", cv2.cvtColor(pixels, swap), settings)
     if not written:
