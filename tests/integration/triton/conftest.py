@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,10 @@ def denoiser_inputs(seed: int, timestep: float = 1.0) -> dict[str, np.ndarray]:
 def image(seed: int, side: int = 512) -> np.ndarray:
     """One random RGB image with a batch axis."""
     return np.random.default_rng(seed).integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Let the event loop run until the condition holds; TimeoutError when it never does."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -60,9 +61,7 @@ class _Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
 
-    def add(
-        self, operator: str, inputs: Sequence[str], *, out: str = "", **attributes: object
-    ) -> str:
+    def add(self, operator: str, inputs: Sequence[str], *, out: str = "", **attributes: Any) -> str:
         output = out or f"{operator}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
@@ -279,6 +278,7 @@ def write_config(
         "instance_group [{ kind: KIND_CPU count: 1 }]\n"
         f"dynamic_batching {{ max_queue_delay_microseconds: {delay_us}\n"
         "  default_queue_policy { timeout_action: REJECT allow_timeout_override: true"
+        " default_timeout_microseconds: 600000000"
         f" max_queue_size: {max_queue} }}\n}}\n{entries}"
     )
 

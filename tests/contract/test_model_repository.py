@@ -1,0 +1,69 @@
+"""The committed model_repository against what the gateway and Triton rely on, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from google.protobuf import text_format
+from headshot.triton.contracts import check_models
+from headshot.triton.model_config import describe
+from tritonclient.grpc import model_config_pb2
+
+from tests.conftest import MODELS
+
+_LONGEST_DEADLINE_US = 600 * 1_000_000
+
+
+def _config(folder: Path) -> model_config_pb2.ModelConfig:
+    text = (folder / "config.pbtxt").read_text()
+    return text_format.Parse(text, model_config_pb2.ModelConfig())
+
+
+@pytest.fixture(params=MODELS)
+def folder(request: pytest.FixtureRequest, model_repository: Path) -> Path:
+    """Each of the five models' folders in turn."""
+    return model_repository / str(request.param)
+
+
+def test_the_five_models_fit_the_gateway_and_each_other(model_repository: Path) -> None:
+    models = check_models({name: describe(_config(model_repository / name)) for name in MODELS})
+    assert models.profile == "compact"
+
+
+def test_a_config_is_complete_for_nvidias_native_backend(folder: Path) -> None:
+    config = _config(folder)
+    assert config.name == folder.name
+    assert config.backend in ("openvino", "onnxruntime")
+    assert config.default_model_filename == "model.onnx"
+    assert config.max_batch_size > 0
+    assert [group.kind for group in config.instance_group] == [
+        model_config_pb2.ModelInstanceGroup.KIND_CPU
+    ]
+
+
+def test_a_queue_obeys_the_callers_deadline(folder: Path) -> None:
+    policy = _config(folder).dynamic_batching.default_queue_policy
+    assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+    assert policy.allow_timeout_override
+    assert policy.max_queue_size > 0
+    # Triton takes a request's timeout only where it is shorter than this default, so that no
+    # default means no timeout at all, and a short one would cut patient callers off.
+    assert policy.default_timeout_microseconds >= _LONGEST_DEADLINE_US
+
+
+def test_a_network_has_the_tensors_of_its_config(folder: Path) -> None:
+    config = _config(folder)
+    graph = onnx.load(folder / "1" / "model.onnx", load_external_data=False).graph
+    weights = {entry.name for entry in graph.initializer}
+    inputs = {entry.name: entry for entry in graph.input if entry.name not in weights}
+    outputs = {entry.name: entry for entry in graph.output}
+    for entries, declared in ((inputs, config.input), (outputs, config.output)):
+        assert entries.keys() == {entry.name for entry in declared}
+        for entry in declared:
+            shape = entries[entry.name].type.tensor_type.shape.dim
+            dims = [-1 if side.dim_param else side.dim_value for side in shape]
+            reshaped = entry.HasField("reshape")
+            expected = list(entry.reshape.shape) if reshaped else list(entry.dims)
+            assert dims == [-1, *expected], entry.name

@@ -1,0 +1,155 @@
+"""Servers that are killed or hang: no request is lost, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+from headshot.deadline import Deadline
+from headshot.errors import ModelUnavailableError
+from headshot.triton.client import ClientSettings, InferenceClient
+from headshot.triton.endpoints import ProbeSettings
+from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
+
+from tests.integration.triton.conftest import image, until
+from tests.integration.triton.tiny_repository import build_repository
+
+_QUICK = ClientSettings(probes=ProbeSettings(interval_s=0.1, timeout_s=1.0, failures=3))
+
+
+@pytest.fixture(scope="module")
+def matting_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One small model, so that a server starts quickly."""
+    return build_repository(tmp_path_factory.mktemp("matting"), models=["matting"], max_batch=2)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def two_servers(
+    matting_repository: Path, triton_cache: Path
+) -> AsyncIterator[list[EmbeddedTriton]]:
+    """Two servers with the same models, which tests may harm but must let recover."""
+    config = EmbeddedTritonConfig(matting_repository, cache_dir=triton_cache, watch_interval_s=60)
+    servers = [EmbeddedTriton(config), EmbeddedTriton(config)]
+    try:
+        await asyncio.gather(*(server.start() for server in servers))
+        yield servers
+    finally:
+        await asyncio.gather(*(server.stop() for server in servers))
+
+
+async def _load(client: InferenceClient, count: int, start: int = 0) -> list[np.ndarray]:
+    """Send `count` inferences at the same time; every one must succeed."""
+    answers = await asyncio.gather(
+        *(
+            client.infer("matting", {"image": image(start + seed)}, deadline=Deadline.after(60))
+            for seed in range(count)
+        )
+    )
+    return [answer.outputs["alpha"] for answer in answers]
+
+
+async def test_a_killed_server_loses_no_request_and_comes_back(
+    two_servers: list[EmbeddedTriton],
+) -> None:
+    victim, other = two_servers
+    async with InferenceClient([server.grpc_url for server in two_servers], settings=_QUICK) as c:
+        expected = await _load(c, 12)
+        load = asyncio.create_task(_load(c, 12))
+        await until(lambda: bool(c.endpoints[0].flights))
+        assert victim.pid is not None
+        stubs = psutil.Process(victim.pid).children()
+        os.kill(victim.pid, signal.SIGKILL)
+        np.testing.assert_array_equal(await load, expected)
+        assert other.restarts == 0
+        psutil.wait_procs(stubs, timeout=10)
+        assert not any(stub.is_running() for stub in stubs)
+        await until(lambda: c.endpoints[0].healthy and victim.restarts > 0)
+        used: set[str] = set()
+        while used != {server.grpc_url for server in two_servers}:
+            result = await c.infer("matting", {"image": image(0)}, deadline=Deadline.after(30))
+            used.add(result.endpoint)
+
+
+async def test_requests_wait_for_the_only_server_to_come_back(
+    two_servers: list[EmbeddedTriton],
+) -> None:
+    victim = two_servers[0]
+    async with InferenceClient([victim.grpc_url], settings=_QUICK) as client:
+        expected = await _load(client, 4)
+        assert victim.pid is not None
+        os.kill(victim.pid, signal.SIGKILL)
+        np.testing.assert_array_equal(await _load(client, 4), expected)
+
+
+async def test_work_of_a_hanging_server_goes_to_another(two_servers: list[EmbeddedTriton]) -> None:
+    victim = two_servers[0]
+    async with InferenceClient([server.grpc_url for server in two_servers], settings=_QUICK) as c:
+        expected = await _load(c, 8)
+        assert victim.pid is not None
+        os.kill(victim.pid, signal.SIGSTOP)
+        try:
+            np.testing.assert_array_equal(await _load(c, 8), expected)
+            assert not c.endpoints[0].healthy
+            assert c.endpoints[1].healthy
+        finally:
+            os.kill(victim.pid, signal.SIGCONT)
+        await until(lambda: c.endpoints[0].healthy)
+
+
+async def test_no_server_at_all_is_a_typed_error_in_time() -> None:
+    settings = ClientSettings(recovery_wait_s=0.5)
+    async with InferenceClient(["127.0.0.1:9"], settings=settings) as client:
+        with pytest.raises(ModelUnavailableError) as raised:
+            await client.infer("matting", {"image": image(0)}, deadline=Deadline.after(20))
+    assert raised.value.retry_after_s
+
+
+async def test_a_model_that_cannot_load_names_the_reason(
+    tmp_path: Path, triton_cache: Path
+) -> None:
+    root = build_repository(tmp_path / "broken", models=["matting"])
+    (root / "matting" / "1" / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelUnavailableError, match="matting"):
+        await EmbeddedTriton(EmbeddedTritonConfig(root, cache_dir=triton_cache)).start()
+
+
+def test_nothing_survives_a_killed_gateway(matting_repository: Path, triton_cache: Path) -> None:
+    program = textwrap.dedent(
+        f"""
+        import asyncio
+        from pathlib import Path
+        from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
+
+        async def main():
+            config = EmbeddedTritonConfig(
+                Path({str(matting_repository)!r}), cache_dir=Path({str(triton_cache)!r})
+            )
+            async with EmbeddedTriton(config) as server:
+                print(server.pid, flush=True)
+                await asyncio.Event().wait()
+
+        asyncio.run(main())
+        """
+    )
+    gateway = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert gateway.stdout is not None
+    server = psutil.Process(int(gateway.stdout.readline()))
+    family = [*psutil.Process(gateway.pid).children(recursive=True)]
+    assert server in family
+    assert len(family) >= 3  # keeper, tritonserver, one stub
+    gateway.kill()
+    gateway.wait()
+    gateway.stdout.close()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    assert not list(Path("/dev/shm").glob(f"headshot-{gateway.pid}-*"))
