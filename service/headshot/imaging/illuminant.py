@@ -1,0 +1,107 @@
+"""The colour of the light, from things that ought to be neutral and from skin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import U8, hue_degrees, srgb_to_linear, to_lab
+from headshot.imaging.face import face_mask, skin_patches
+
+_SIDE = 160
+_SKIN_HUE = (36.0, 72.0)
+"""Hue angles of facial skin of all groups under a white light, degrees (CIELAB, D65)."""
+
+
+@dataclass(frozen=True)
+class Cast:
+    """A colour cast.
+
+    Attributes:
+        a, b: CIELAB of what ought to be neutral.
+        confidence: 0..1, share of the picture that spoke for it.
+        light: float64 [3], linear RGB of the light, green 1.
+    """
+
+    a: float
+    b: float
+    confidence: float
+    light: NDArray[np.float64]
+
+    @property
+    def strength(self) -> float:
+        """Chroma of the cast, CIELAB units."""
+        return float(np.hypot(self.a, self.b))
+
+
+def estimate_cast(image: U8, landmarks: NDArray[np.floating]) -> Cast:
+    """Return the cast of a picture with a face.
+
+    Near-neutral pixels outside the face vote, weighted by how near they are to the estimate so
+    far, from the grey axis outwards (iterative grey-point search; Huo et al., "Robust automatic
+    white balance algorithm using gray color points", IEEE TCE 2006). Skin has a veto on what it
+    cannot be: its hue stays within 36..72 degrees under white light in every skin group.
+
+    Args:
+        image: uint8 [h, w, 3].
+        landmarks: [5, 2] in its pixels.
+    """
+    height, width = image.shape[:2]
+    ratio = min(1.0, _SIDE / max(height, width))
+    size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    points = np.asarray(landmarks, np.float64) * ratio
+    lab = to_lab(small)
+    outside = cv2.dilate(face_mask(points, size), np.ones((5, 5), np.uint8)) == 0
+    usable = outside & (lab[..., 0] > 20) & (lab[..., 0] < 96) & (small.max(axis=-1) < 252)
+    colours = lab[usable][:, 1:]
+    # White shirts, walls and teeth are better witnesses than dark cloth.
+    bright = (lab[..., 0][usable] / 100.0) ** 2
+    centre = np.zeros(2)
+    share = 0.0
+    if colours.shape[0] > 50:
+        for _ in range(6):
+            away = np.hypot(*(colours - centre).T)
+            weight = np.exp(-((away / 7.0) ** 2))
+            share = float(weight.mean())
+            weight = weight * bright
+            if share < 0.01:
+                break
+            centre = (colours * weight[:, None]).sum(axis=0) / weight.sum()
+    evidence = float(np.clip(share / 0.12, 0, 1))
+    centre = centre * evidence
+    patches = skin_patches(points, size) > 0
+    skin = np.median(lab[patches], axis=0) if patches.any() else np.array([60.0, 12.0, 16.0])
+    centre = _within_skin(centre, skin[1:], evidence)
+    light = _light_of(centre)
+    return Cast(float(centre[0]), float(centre[1]), evidence, light)
+
+
+def _within_skin(
+    centre: NDArray[np.float64], skin: NDArray[np.floating], evidence: float
+) -> NDArray[np.float64]:
+    """Return the cast moved along blue-yellow until it leaves skin of a hue that skin has.
+
+    Lamps and daylight differ along that axis; moving along red-green too would turn faces green.
+    """
+    rest = skin - centre
+    if float(np.hypot(*rest)) < 4 or float(rest[0]) < 2:
+        return centre
+    hue = hue_degrees(float(rest[0]), float(rest[1]))
+    target = float(np.clip(hue, *_SKIN_HUE))
+    if abs(target - hue) < 1e-6:
+        return centre
+    shift = float(rest[1]) - float(rest[0]) * float(np.tan(np.radians(target)))
+    # Neutral things that all agree are better witnesses than one person's skin.
+    trust = 0.9 - 0.3 * evidence
+    return np.array([centre[0], centre[1] + trust * float(np.clip(shift, -10, 10))])
+
+
+def _light_of(centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    lab = np.array([[[72.0, centre[0], centre[1]]]], np.float32)
+    rgb = np.clip(cv2.cvtColor(lab, cv2.COLOR_Lab2RGB)[0, 0], 0, 1)
+    linear = np.interp(rgb * 255, np.arange(256), srgb_to_linear(np.arange(256, dtype=np.uint8)))
+    return np.asarray(linear / max(float(linear[1]), 1e-4), np.float64)

@@ -1,0 +1,281 @@
+"""Exposure, white balance and soft contrast by measured targets, within a skin-tone budget.
+
+Everything is one table of 256 values for each channel, so that the same adjustment serves every
+resolution. No target is set on the skin itself: a rule that pulls faces to one lightness lightens
+dark complexions. Exposure looks at the picture's bright end, white balance at its neutral things,
+contrast turns about the skin's own value; then all three are scaled back together until the
+typology angle moves less than the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import (
+    F32,
+    U8,
+    correlated_colour_temperature,
+    daylight_rgb,
+    linear_to_srgb,
+    luma,
+    srgb_to_linear,
+    to_lab,
+)
+from headshot.imaging.illuminant import Cast, estimate_cast
+from headshot.imaging.skin import SkinChange, change_between, reading_of, skin_pixels
+
+_LINEAR = srgb_to_linear(np.arange(256, dtype=np.uint8)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ToneSpec:
+    """Targets and bounds.
+
+    Attributes:
+        white_level: code value, 0..255, that the brightest 1% of the picture should reach.
+        max_stops: largest brightening, in stops; darkening is at most a third of it.
+        white_balance: share of the measured cast that is taken out, 0..1.
+        temperature: CCT in kelvin that neutral things should have; 6504 is sRGB's white.
+        contrast: L* between the 5th and 95th percentile of the subject that is enough.
+        max_contrast: largest steepening at the skin's value, 0..0.4.
+        max_delta_ita: skin-tone budget for a well-lit photo, degrees.
+        max_delta_ita_poor_light: budget where the photo is far off its targets, degrees.
+    """
+
+    white_level: float = 232.0
+    max_stops: float = 0.9
+    white_balance: float = 0.7
+    temperature: float = 6504.0
+    contrast: float = 62.0
+    max_contrast: float = 0.14
+    max_delta_ita: float = 2.5
+    max_delta_ita_poor_light: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_contrast <= 0.4:
+            raise ValueError("max_contrast must be in 0..0.4")
+        if not 0 < self.max_delta_ita <= self.max_delta_ita_poor_light <= 8:
+            raise ValueError(
+                "the skin-tone budgets must be positive, ordered and at most 8 degrees"
+            )
+        if not 4000 <= self.temperature <= 10000:
+            raise ValueError("temperature must be in 4000..10000 K")
+
+
+@dataclass(frozen=True)
+class ToneReport:
+    """What was measured and done.
+
+    Attributes:
+        stops: exposure change, in stops.
+        gains: linear gains of R, G and B, green 1.
+        contrast: steepening at the skin's value.
+        scale: share of the wanted change that the skin budget allowed, 0..1.
+        cast: the cast measured before.
+        cct_before: CCT of the light measured before, kelvin.
+        cct_after: the same after the change.
+        skin: change of the skin.
+        table: uint8 [256, 3], for `apply_table` at other resolutions.
+    """
+
+    stops: float
+    gains: tuple[float, float, float]
+    contrast: float
+    scale: float
+    cast: Cast
+    cct_before: float
+    cct_after: float
+    skin: SkinChange
+    table: U8
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    stops: float
+    log_gains: NDArray[np.float64]
+    contrast: float
+    pivot: float  # coded value 0..1 of the skin
+
+    def scaled(self, share: float) -> _Wanted:
+        return replace(
+            self,
+            stops=self.stops * share,
+            log_gains=self.log_gains * share,
+            contrast=self.contrast * share,
+        )
+
+
+def adjust(
+    image: U8,
+    landmarks: NDArray[np.floating],
+    alpha: F32 | None = None,
+    spec: ToneSpec | None = None,
+) -> tuple[U8, ToneReport]:
+    """Return the picture with measured tone, and the report.
+
+    Args:
+        image: uint8 [h, w, 3] with its own background still in place, where neutral things are.
+        landmarks: [5, 2] in its pixels.
+        alpha: float32 [h, w] matte; narrows contrast to the subject.
+        spec: targets; the default is a neutral studio look.
+    """
+    spec = spec or ToneSpec()
+    pixels = skin_pixels(image, landmarks, alpha)
+    before = reading_of(pixels)
+    cast = estimate_cast(image, landmarks)
+    wanted, poor = _want(image, alpha, pixels, cast, spec)
+    budget = spec.max_delta_ita_poor_light if poor else spec.max_delta_ita
+    share = _affordable(wanted, pixels, budget)
+    done = wanted.scaled(share)
+    table = _table(done)
+    change = change_between(before, reading_of(_through(pixels, table)))
+    gains = np.exp(done.log_gains)
+    report = ToneReport(
+        stops=done.stops,
+        gains=(float(gains[0]), float(gains[1]), float(gains[2])),
+        contrast=done.contrast,
+        scale=share,
+        cast=cast,
+        cct_before=correlated_colour_temperature(cast.light),
+        cct_after=correlated_colour_temperature(cast.light * gains),
+        skin=change,
+        table=table,
+    )
+    return apply_table(image, table), report
+
+
+def apply_table(image: U8, table: U8) -> U8:
+    """Return uint8 [h, w, 3] through the table uint8 [256, 3] of a ToneReport."""
+    return np.asarray(cv2.LUT(image, table.reshape(1, 256, 3)), np.uint8)
+
+
+def temperature_of(image: U8, landmarks: NDArray[np.floating]) -> float:
+    """Return the CCT, kelvin, of the light that a picture was taken in or balanced to."""
+    return correlated_colour_temperature(estimate_cast(image, landmarks).light)
+
+
+def normalise_temperature(
+    image: U8,
+    landmarks: NDArray[np.floating],
+    target: float,
+    *,
+    max_delta_ita: float = 4.0,
+) -> tuple[U8, float]:
+    """Return the picture balanced to a team's colour temperature, and the CCT it then has.
+
+    Args:
+        image: uint8 [h, w, 3].
+        landmarks: [5, 2] in its pixels.
+        target: kelvin, 4000..10000.
+        max_delta_ita: the balance stops where skin would move further, degrees.
+    """
+    pixels = skin_pixels(image, landmarks)
+    result, total = image, np.zeros(3)
+    for _ in range(4):
+        light = estimate_cast(result, landmarks).light
+        if abs(correlated_colour_temperature(light) - target) < 20:
+            break
+        step = np.log(daylight_rgb(target) / np.maximum(light, 1e-4))
+        total = total + step - step[1]
+        wanted = _Wanted(0.0, total, 0.0, 0.5)
+        share = _affordable(wanted, pixels, max_delta_ita)
+        result = apply_table(image, _table(wanted.scaled(share)))
+        if share < 1:
+            break
+    return result, temperature_of(result, landmarks)
+
+
+def _want(
+    image: U8, alpha: F32 | None, pixels: U8, cast: Cast, spec: ToneSpec
+) -> tuple[_Wanted, bool]:
+    grey = luma(image)
+    white = float(np.percentile(grey, 99))
+    need = float(np.log2(_decode(spec.white_level) / max(_decode(white), 1e-4)))
+    # Within a third of a stop a picture is a matter of taste, not of exposure.
+    stops = float(np.sign(need) * max(0.0, abs(need) - 0.33))
+    stops = float(np.clip(stops, -spec.max_stops / 3, spec.max_stops))
+    target = daylight_rgb(spec.temperature)
+    log_gains = np.log(target / np.maximum(cast.light, 1e-4))
+    log_gains = _mostly_temperature(log_gains - log_gains[1]) * spec.white_balance
+    inside = grey if alpha is None else grey[alpha > 0.9]
+    low, high = np.percentile(inside if inside.size else grey, (5, 95))
+    span = to_lab(np.array([[low] * 3, [high] * 3], np.float32) / 255)[:, 0]
+    missing = (spec.contrast - float(span[1] - span[0])) / spec.contrast
+    contrast = float(np.clip(missing, 0, 1)) * spec.max_contrast
+    pivot = float(np.median(pixels.astype(np.float32))) / 255
+    poor = abs(need) > 1.0 or float(np.abs(log_gains).max()) > 0.18
+    return _Wanted(stops, log_gains, contrast, pivot), poor
+
+
+def _mostly_temperature(log_gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log gains with the tint (green-magenta) part held back to 45%.
+
+    Lights differ along blue-yellow; a strong tint is more often the colour of a wall, and undoing
+    it makes skin grey or green.
+    """
+    temperature = (log_gains[0] - log_gains[2]) / 2
+    tint = 0.45 * (log_gains[0] + log_gains[2]) / 2
+    return np.clip(np.array([tint + temperature, 0.0, tint - temperature]), -0.4, 0.4)
+
+
+def _decode(code: float) -> float:
+    return float(np.interp(code, np.arange(256), _LINEAR))
+
+
+def _affordable(wanted: _Wanted, pixels: U8, budget: float) -> float:
+    """Return the largest share of the change, 0..1, whose ITA change is within the budget."""
+    before = reading_of(pixels)
+
+    def cost(share: float) -> float:
+        after = reading_of(_through(pixels, _table(wanted.scaled(share))))
+        return abs(change_between(before, after).delta_ita)
+
+    if cost(1.0) <= budget:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(7):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    return low
+
+
+def _through(pixels: U8, table: U8) -> U8:
+    return np.stack([table[pixels[:, k], k] for k in range(3)], axis=1)
+
+
+def _table(wanted: _Wanted) -> U8:
+    gains = np.exp(wanted.log_gains)
+    # Balance keeps the luminance of neutral things, so that exposure alone sets it.
+    gains = gains / float(gains @ np.array([0.2126, 0.7152, 0.0722]))
+    linear = _LINEAR[:, None] * gains[None, :] * 2.0**wanted.stops
+    coded = linear_to_srgb(np.asarray(_shoulder(linear), np.float32)).astype(np.float64) / 255
+    # After exposure the skin's value has moved; contrast must turn about its new place.
+    pivot = float(np.interp(wanted.pivot * 255, np.arange(256), coded[:, 1]))
+    pivot = min(max(pivot, 0.08), 0.92)
+    above = np.clip((coded - pivot) / (1 - pivot), 0, 1)
+    below = np.clip((pivot - coded) / pivot, 0, 1)
+    k = wanted.contrast
+    curved = np.where(
+        coded >= pivot,
+        pivot + (1 - pivot) * (above + k * above * (1 - above)),
+        pivot - pivot * (below + k * below * (1 - below)),
+    )
+    return np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+
+
+def _shoulder(linear: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return highlights rolled off above 0.8 instead of clipped, only where a gain needs it."""
+    peak = linear.max(axis=0)
+    if float(peak.max()) <= 1.0:
+        return linear
+    knee = 0.8
+    over = np.maximum(linear - knee, 0) / (1 - knee)
+    span = np.maximum((peak - knee) / (1 - knee), 1.0)
+    # The rational curve x (1 + x / span^2) / (1 + x) of Reinhard et al. 2002: slope 1 at the knee
+    # and exactly white at the channel's peak.
+    rolled = over * (1 + over / span**2) / (1 + over)
+    return np.where(linear > knee, knee + (1 - knee) * rolled, linear)
