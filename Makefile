@@ -7,7 +7,7 @@ OUT ?= out
 PHOTO ?=
 PIP := -m pip --disable-pip-version-check --quiet
 BUF := npx --yes @bufbuild/buf@1.75.0
-export HEADSHOT_TRITON_CACHE ?= $(CURDIR)/.cache/triton
+export HEADSHOT_CACHE ?= $(CURDIR)/.cache/triton
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export evaluate studio-check lock audit clean
@@ -23,12 +23,12 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(HEADSHOT_TRITON_CACHE)/.installed: $(VENV)/.installed service/headshot/triton/server-requirements.txt
+$(HEADSHOT_CACHE)/.installed: $(VENV)/.installed service/headshot/triton/server-requirements.txt
 	@echo "installing the Triton server, once, one to two minutes"
-	@$(BIN)/python -m headshot.triton.install --cache $(HEADSHOT_TRITON_CACHE)
+	@$(BIN)/python scripts/install_triton.py
 	@touch $@
 
-setup: $(VENV)/.installed $(HEADSHOT_TRITON_CACHE)/.installed  ## Install everything that the service and its tests need
+setup: $(VENV)/.installed $(HEADSHOT_CACHE)/.installed  ## Install everything that the service and its tests need
 
 headshot: setup  ## Make a verified headshot of PHOTO=... (default: the astronaut of scikit-image) into OUT=out
 	@$(BIN)/headshot create $(or $(PHOTO),$$($(BIN)/python scripts/example_photo.py)) --out $(OUT) --candidates 3

@@ -18,13 +18,16 @@ _WHOLE_PIXELS = 640 * 640
 _TILE = 512
 
 
-async def matte(engine: Engine, call: Call, image: Image) -> Image:
+async def matte(
+    engine: Engine, call: Call, image: Image, *, stage: str = "matte"
+) -> Image:
     """Return the person's opacity at the matting network's own resolution.
 
     Args:
         engine: models and threads.
         call: the request.
         image: uint8 [h, w, 3] RGB.
+        stage: stage to book the time on.
 
     Returns:
         uint8 [h', w']: the part of the network's canvas that the picture covers; its long side is
@@ -32,7 +35,7 @@ async def matte(engine: Engine, call: Call, image: Image) -> Image:
     """
     size = engine.models.matting.canvas
     canvas, scale = await engine.workers.run(call.deadline, geometry.letterbox, image, size)
-    outputs = await engine.infer(call, "matte", "matting", {"image": canvas[None]})
+    outputs = await engine.infer(call, stage, "matting", {"image": canvas[None]})
     alpha = np.asarray(outputs["alpha"], np.uint8)[0, :, :, 0]
     height = max(1, round(image.shape[0] * scale))
     width = max(1, round(image.shape[1] * scale))

@@ -1,0 +1,76 @@
+"""From a photo to the canvas that the headshot is made on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging import framing, geometry
+from headshot.imaging.framing import EdgeTouch, FramingSpec, PortraitFrame
+from headshot.pipeline import pictures
+from headshot.pipeline.call import Call
+from headshot.pipeline.detect import Face
+from headshot.pipeline.engine import Engine
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A framed photo.
+
+    Attributes:
+        frame: where it came from.
+        reference: uint8 [canvas, canvas, 3] RGB.
+    """
+
+    frame: PortraitFrame
+    reference: Image
+
+
+async def frame_photo(
+    engine: Engine, call: Call, photo: Image, face: Face, spec: FramingSpec
+) -> Framed:
+    """Plan the portrait with the photo's matte in sight, and cut it out.
+
+    Args:
+        engine: models and threads.
+        call: the request.
+        photo: uint8 [h, w, 3] RGB.
+        face: the person's face in it.
+        spec: the style's composition.
+    """
+    alpha = await pictures.matte(engine, call, photo, stage="frame")
+
+    def plan() -> Framed:
+        height, width = photo.shape[:2]
+        touch = _touch(alpha, face, width)
+        frame = framing.plan_portrait(
+            face.landmarks,
+            face.box,
+            (width, height),
+            spec,
+            canvas=engine.models.denoiser.canvas,
+            touch=touch,
+        )
+        side = frame.canvas
+        # Beyond the photo's edge its border is continued: black would leak into the result.
+        return Framed(frame, geometry.warp(photo, frame.matrix, (side, side), "replicate"))
+
+    return await engine.workers.run(call.deadline, plan)
+
+
+def _touch(alpha: Image, face: Face, width: int) -> EdgeTouch:
+    """Return where the subject meets the photo's edges, in photo pixels."""
+    ratio = width / alpha.shape[1]
+    found = framing.edges_touched(
+        alpha.astype(np.float32) / np.float32(255), face.landmarks / np.float32(ratio)
+    )
+    return EdgeTouch(
+        top=found.top,
+        left=None if found.left is None else found.left * ratio,
+        right=None if found.right is None else found.right * ratio,
+        crown=found.crown * ratio,
+    )

@@ -1,0 +1,270 @@
+"""The pipeline as callers see it: the stages alone and the whole headshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.config import Settings
+from headshot.errors import InvalidRequestError
+from headshot.imaging import foreground
+from headshot.imaging import matte as mattes
+from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.imaging.limits import read_header
+from headshot.pipeline import capture, conditioning, create, denoise, frame, pictures, verify
+from headshot.pipeline.call import Call
+from headshot.pipeline.degrade import StageCosts
+from headshot.pipeline.denoise import DenoisePlan
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.identity import Template, make_template
+from headshot.pipeline.requests import HeadshotOptions, HeadshotRequest, PhotoInput
+from headshot.pipeline.results import (
+    CandidateImage,
+    DenoiseResult,
+    HeadshotResult,
+    IdentityResult,
+    PhotoReport,
+    Verification,
+)
+from headshot.pipeline.styles import Style, load_styles
+from headshot.pipeline.team import TeamLook
+from headshot.triton.contracts import ModelSet
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Image = NDArray[np.uint8]
+
+# The Upscale RPC's largest input; its answer is 16 times as many pixels.
+_UPSCALE_SIDE = 1280
+
+
+@dataclass(frozen=True)
+class MatteResult:
+    """A cut-out.
+
+    Attributes:
+        alpha: uint8 [h, w], opacity of the person.
+        cutout: uint8 [h, w, 4] with cleaned edge colours, None when not asked for.
+    """
+
+    alpha: Image
+    cutout: Image | None
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """The answer of Verify and the verdicts on its photos."""
+
+    verification: Verification
+    photo: PhotoReport
+    references: tuple[PhotoReport, ...]
+
+
+class Pipeline:
+    """All that the service does with photos.
+
+    Args:
+        engine: models, threads, metrics.
+        settings: limits, default style, regenerations.
+    """
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._book = load_styles(settings.styles)
+        self._costs = StageCosts()
+        self._limits = DecodeLimits(
+            max_bytes=settings.max_photo_bytes, max_pixels=settings.max_photo_pixels
+        )
+        self._cmyk = settings.cmyk_profile.read_bytes() if settings.cmyk_profile else None
+        self._book.get(settings.default_style)
+
+    @property
+    def models(self) -> ModelSet:
+        """The models that are served."""
+        return self._engine.models
+
+    @property
+    def styles(self) -> tuple[Style, ...]:
+        """Every style and version."""
+        return tuple(self._book)
+
+    def style(self, options: HeadshotOptions) -> Style:
+        """Return the style that options name.
+
+        Raises:
+            StyleError: there is none of that name and version.
+        """
+        return self._book.get(
+            options.style_id or self._settings.default_style, options.style_version or None
+        )
+
+    def plan(
+        self, steps: int, strength: float | None, seed: int, *, previews: bool = False
+    ) -> DenoisePlan:
+        """Return a denoise plan with the model's defaults filled in."""
+        info = self.models.denoiser
+        return DenoisePlan(
+            strength=info.default_strength if strength is None else strength,
+            steps=steps or info.steps,
+            seed=seed,
+            previews=previews,
+        )
+
+    async def off_loop(
+        self, call: Call, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run a function on a thread, within the call's deadline."""
+        return await self._engine.workers.run(call.deadline, function, *args, **kwargs)
+
+    async def encode_identity(
+        self, call: Call, photos: tuple[PhotoInput, ...]
+    ) -> IdentityResult:
+        """Make a template from photos of one person.
+
+        Raises:
+            NoUsablePhotoError: none of them can serve.
+        """
+        seen = await capture.examine_set(self._engine, call, photos, self._limits, self._side)
+        return IdentityResult(seen.template(self.models.encoder.recogniser), seen.reports, seen.advice)
+
+    async def denoise(
+        self,
+        call: Call,
+        photo: PhotoInput,
+        template: Template | None,
+        style_id: str,
+        plan: DenoisePlan,
+        candidates: int,
+    ) -> DenoiseResult:
+        """Frame one photo and make candidates of it."""
+        style = self.style(HeadshotOptions(style_id=style_id))
+        seen = await capture.examine_set(self._engine, call, (photo,), self._limits, self._side)
+        best = seen.best()
+        framed = await frame.frame_photo(
+            self._engine, call, best.pixels, best.face, style.framing_spec()
+        )
+        identity = template or seen.template(self.models.encoder.recogniser)
+        with call.stage("denoise"):
+            seen_by_model = await conditioning.make_conditioning(
+                self._engine, call, framed.reference, identity.vector, style.id
+            )
+            images = await denoise.denoise(
+                self._engine, call, seen_by_model, plan, list(range(candidates))
+            )
+        return DenoiseResult(
+            framed.reference,
+            tuple(
+                CandidateImage(index, image, plan.strength) for index, image in enumerate(images)
+            ),
+            seen.reports[0],
+        )
+
+    async def matte(self, call: Call, photo: PhotoInput, *, cutout: bool) -> MatteResult:
+        """Cut the person out of a picture."""
+        image = await self._decode(call, photo)
+        with call.stage("matte"):
+            small = await pictures.matte(self._engine, call, image)
+
+            def refine() -> MatteResult:
+                alpha = mattes.refine_alpha(mattes.clean(small), image)
+                opacity = np.rint(alpha * 255).astype(np.uint8)
+                if not cutout:
+                    return MatteResult(opacity, None)
+                colours = foreground.estimate(image, alpha)
+                return MatteResult(opacity, np.dstack([colours, opacity]))
+
+            return await self.off_loop(call, refine)
+
+    async def upscale(self, call: Call, photo: PhotoInput) -> Image:
+        """Enlarge a picture by the upscaler's factor."""
+        header = read_header(photo.data, self._limits)
+        if max(header.width, header.height) > _UPSCALE_SIDE:
+            raise InvalidRequestError(
+                f"the picture is {header.width} x {header.height}; Upscale takes at most "
+                f"{_UPSCALE_SIDE} pixels a side",
+                reason="PHOTO_TOO_LARGE",
+            )
+        image = await self._decode(call, photo)
+        with call.stage("upscale"):
+            return await pictures.upscale(self._engine, call, image)
+
+    async def verify(
+        self,
+        call: Call,
+        photo: PhotoInput,
+        references: tuple[PhotoInput, ...],
+        template: Template | None,
+    ) -> VerifyResult:
+        """Compare a picture with other photos or a template.
+
+        Raises:
+            InvalidRequestError: both or neither of references and template are given.
+            NoUsablePhotoError: a side has no usable photo.
+        """
+        if (template is None) == (not references):
+            raise InvalidRequestError("give either references or identity_template")
+        asked = await capture.examine_set(
+            self._engine, call, (photo,), self._limits, self._side, strict=False
+        )
+        reports: tuple[PhotoReport, ...] = ()
+        recogniser = self.models.encoder.recogniser
+        if template is None:
+            known = await capture.examine_set(
+                self._engine, call, references, self._limits, self._side, strict=False
+            )
+            reports = known.reports
+            template = known.template(recogniser)
+        vector = make_template([asked.best().embedding], [1.0], recogniser).vector
+        return VerifyResult(
+            verify.compare(self._engine, template, vector), asked.reports[0], reports
+        )
+
+    async def check(self, call: Call, request: HeadshotRequest) -> None:
+        """Check a request and the headers of its photos; make nothing."""
+        create.resolve(self.style(request.options), request.options, self._cmyk)
+        for photo in request.photos:
+            read_header(photo.data, self._limits)
+
+    async def create(
+        self, call: Call, request: HeadshotRequest, look: TeamLook | None = None
+    ) -> HeadshotResult:
+        """Make a verified headshot.
+
+        Args:
+            call: the request's context.
+            request: photos and wishes.
+            look: what a team shares, None for one person alone.
+
+        Raises:
+            NoUsablePhotoError: no photo can serve.
+            VerificationFailedError: no candidate was the same person.
+        """
+        maker = create.Maker(
+            self._engine,
+            self._costs,
+            self._limits,
+            self._side,
+            self._settings.max_regenerations,
+            self._cmyk,
+        )
+        return await maker.make(call, request, self.style(request.options), look)
+
+    async def warm_up(self) -> None:
+        """Run every stage once, so that the first request is not slow."""
+        await create.warm_up(self._engine)
+
+    @property
+    def _side(self) -> int:
+        return self._settings.working_side
+
+    async def _decode(self, call: Call, photo: PhotoInput) -> Image:
+        with call.stage("decode"):
+            decoded = await self.off_loop(call, decode_photo, photo.data, self._limits)
+        return decoded.pixels
+
+

@@ -1,0 +1,58 @@
+"""What is given up near the deadline, in which order, and when the work is refused."""
+
+from __future__ import annotations
+
+import pytest
+from headshot.errors import DeadlineError
+from headshot.pipeline.degrade import (
+    FEWER_CANDIDATES,
+    FEWER_STEPS,
+    SMALLER_RENDITIONS,
+    Effort,
+    StageCosts,
+    expected_seconds,
+    fit,
+)
+
+
+@pytest.fixture
+def costs() -> StageCosts:
+    made = StageCosts()
+    seconds = {"denoise_step": 0.1, "matte": 0.1, "verify": 0.05, "upscale": 0.5}
+    for stage, cost in {**seconds, "finish_upscaled": 0.4, "finish_plain": 0.1}.items():
+        made.book(stage, cost)
+    return made
+
+
+def test_with_time_enough_nothing_is_given_up(costs):
+    effort = Effort(3, 4, upscaled=True)
+    assert fit(costs, effort, 10.0) == (effort, ())
+
+
+def test_candidates_go_first_then_steps_then_the_enlargement(costs):
+    wanted = Effort(3, 4, upscaled=True)
+    effort, given_up = fit(costs, wanted, 1.9)
+    assert (effort.candidates, effort.steps, given_up) == (1, 4, (FEWER_CANDIDATES,))
+    effort, given_up = fit(costs, wanted, 1.5)
+    assert effort.steps < 4
+    assert given_up == (FEWER_CANDIDATES, FEWER_STEPS)
+    effort, given_up = fit(costs, wanted, 0.6)
+    assert effort == Effort(1, 2, upscaled=False)
+    assert given_up == (FEWER_CANDIDATES, FEWER_STEPS, SMALLER_RENDITIONS)
+
+
+def test_what_cannot_fit_is_refused_before_it_wastes_time(costs):
+    with pytest.raises(DeadlineError) as caught:
+        fit(costs, Effort(1, 4, upscaled=True), 0.3)
+    assert caught.value.reason == "DEADLINE_TOO_SHORT"
+
+
+def test_the_plan_that_is_returned_fits(costs):
+    for remaining in (0.6, 1.0, 1.5, 2.0, 4.0):
+        effort, _ = fit(costs, Effort(8, 8, upscaled=True), remaining)
+        assert expected_seconds(costs, effort) <= remaining
+
+
+def test_before_anything_was_measured_everything_is_tried():
+    effort = Effort(8, 50, upscaled=True)
+    assert fit(StageCosts(), effort, 0.5) == (effort, ())
