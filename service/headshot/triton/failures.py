@@ -75,13 +75,11 @@ def classify(error: grpc.aio.AioRpcError, model: str, *, deadline_expired: bool)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not deadline_expired:
         return Failure(unavailable(model, "it did not answer in time"), elsewhere=True, slow=True)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED or (
-        _QUEUE_EXPIRED in details and deadline_expired
+        deadline_expired and _QUEUE_EXPIRED in details
     ):
         return Failure(deadline_passed(model))
-    if _QUEUE_FULL in details:
-        return Failure(_overloaded(model, "MODEL_QUEUE_FULL", "is full"))
-    if _QUEUE_EXPIRED in details:  # the model's own limit on waiting, not the caller's
-        return Failure(_overloaded(model, "MODEL_QUEUE_TIMEOUT", "is too slow"))
+    if _QUEUE_FULL in details or _QUEUE_EXPIRED in details:
+        return Failure(_overloaded(model, full=_QUEUE_FULL in details))
     if code in _GONE_CODES or any(word in details for word in _GONE):
         return Failure(unavailable(model, "its server is not ready"), elsewhere=True)
     if code is grpc.StatusCode.UNAVAILABLE:
@@ -100,10 +98,11 @@ def _own_fault(model: str, code: grpc.StatusCode) -> HeadshotError:
     )
 
 
-def _overloaded(model: str, reason: str, what: str) -> OverloadedError:
+def _overloaded(model: str, *, full: bool) -> OverloadedError:
+    # Expiry before the caller's deadline is the model's own limit on waiting.
     return OverloadedError(
-        f"the queue of {model} {what}; retry later",
-        reason=reason,
+        f"the queue of {model} is {'full' if full else 'too slow'}; retry later",
+        reason="MODEL_QUEUE_FULL" if full else "MODEL_QUEUE_TIMEOUT",
         metadata={"model": model},
         retry_after_s=_RETRY_AFTER_S,
     )

@@ -69,5 +69,5 @@ def image(seed: int, side: int = 512) -> np.ndarray:
 async def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     """Let the event loop run until the condition holds; TimeoutError when it never does."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -81,12 +81,19 @@ class Runtime(abc.ABC):
     """One loaded network."""
 
     @abc.abstractmethod
-    def infer(self, feeds: Arrays) -> Arrays:
-        """Run one batch; the returned arrays need to live only until the next call."""
+    def infer(self, requests: Sequence[Arrays]) -> list[Arrays]:
+        """Run requests of equal shapes together.
+
+        Args:
+            requests: inputs by name of each request, with any number of rows.
+
+        Returns:
+            Outputs by name of each request, which need to live only until the next call.
+        """
 
     @abc.abstractmethod
     def warm_up(self) -> None:
-        """Run every batch size once, so that no request pays for compilation or allocation."""
+        """Run once all that a request may need, so that none pays for a first time."""
 
 
 class BatchingBackend(abc.ABC):
@@ -133,30 +140,25 @@ class BatchingBackend(abc.ABC):
     def _run(
         self, group: Sequence[tuple[int, Any, Arrays]], responses: list[Any], *, keep: bool
     ) -> None:
-        feeds = group[0][2]
-        if len(group) > 1:
-            feeds = {name: np.concatenate([entry[2][name] for entry in group]) for name in feeds}
-        rows = [next(iter(entry[2].values())).shape[0] for entry in group]
+        rows = sum(next(iter(feeds.values())).shape[0] for _, _, feeds in group)
         started = monotonic_ns()
         try:
-            outputs = self._runtime.infer(feeds)
+            answers = self._runtime.infer([feeds for _, _, feeds in group])
         except Exception as error:
             for index, _, _ in group:
                 responses[index] = _failure(f"{self._settings.name} failed: {error}")
             return
         ended = monotonic_ns()
-        if keep:
-            outputs = {name: array.copy() for name, array in outputs.items()}
-        begin = 0
-        for (index, request, _), count in zip(group, rows, strict=True):
+        for (index, request, _), outputs in zip(group, answers, strict=True):
             tensors = [
-                pb_utils.Tensor.from_dlpack(name, _capsule(outputs[name][begin : begin + count]))
+                pb_utils.Tensor.from_dlpack(
+                    name, _capsule(outputs[name].copy() if keep else outputs[name])
+                )
                 for name in self._settings.outputs
             ]
             responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
             if self._facts is not None:
-                self._facts.record(request.request_id(), started, ended, sum(rows))
-            begin += count
+                self._facts.record(request.request_id(), started, ended, rows)
 
 
 def _capsule(array: np.ndarray) -> Any:
@@ -181,11 +183,16 @@ def _failure(message: str, code: Any = None) -> Any:
     return pb_utils.InferenceResponse(output_tensors=[], error=error)
 
 
-def example_feeds(
-    shapes: Mapping[str, Sequence[int]], types: Mapping[str, Any], batch: int, free: int
-) -> Arrays:
-    """Return zeros for a warm-up; free axes other than the batch get `free` elements."""
-    return {
-        name: np.zeros([batch, *(free if side < 0 else side for side in shape[1:])], types[name])
-        for name, shape in shapes.items()
-    }
+def split_rows(feeds: Arrays) -> list[Arrays]:
+    """Return each row of a request as a request of its own, without a copy."""
+    rows = next(iter(feeds.values())).shape[0]
+    if rows == 1:
+        return [feeds]
+    return [{name: array[row : row + 1] for name, array in feeds.items()} for row in range(rows)]
+
+
+def join_rows(rows: Sequence[Arrays]) -> Arrays:
+    """Return the arrays of several requests as one request's; one is not copied."""
+    if len(rows) == 1:
+        return rows[0]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

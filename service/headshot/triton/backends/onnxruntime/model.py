@@ -6,6 +6,8 @@ Parameters it honours are those of the native backend: `intra_op_thread_count`,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime as ort
 
@@ -14,7 +16,7 @@ from headshot.triton.backends.common import (
     BatchingBackend,
     ModelSettings,
     Runtime,
-    example_feeds,
+    join_rows,
 )
 
 _TYPES = {
@@ -43,19 +45,25 @@ class OnnxRuntime(Runtime):
         )
         self._settings = settings
 
-    def infer(self, feeds: Arrays) -> Arrays:
+    def infer(self, requests: Sequence[Arrays]) -> list[Arrays]:
+        feeds = join_rows(requests)
         names = self._settings.outputs
-        return dict(zip(names, self._session.run(list(names), feeds), strict=True))
+        outputs = dict(zip(names, self._session.run(list(names), feeds), strict=True))
+        answers = []
+        begin = 0
+        for request in requests:
+            end = begin + next(iter(request.values())).shape[0]
+            answers.append({name: array[begin:end] for name, array in outputs.items()})
+            begin = end
+        return answers
 
     def warm_up(self) -> None:
-        entries = self._session.get_inputs()
-        shapes = {
-            entry.name: [side if isinstance(side, int) else -1 for side in entry.shape]
-            for entry in entries
-        }
-        types = {entry.name: _TYPES[entry.type] for entry in entries}
-        for batch in {1, max(1, self._settings.max_batch)}:
-            self.infer(example_feeds(shapes, types, batch, _FREE_SIDE))
+        row = {}
+        for entry in self._session.get_inputs():
+            sides = [side if isinstance(side, int) else _FREE_SIDE for side in entry.shape[1:]]
+            row[entry.name] = np.zeros([1, *sides], _TYPES[entry.type])
+        for rows in {1, max(1, self._settings.max_batch)}:
+            self.infer([row] * rows)
 
 
 class TritonPythonModel(BatchingBackend):

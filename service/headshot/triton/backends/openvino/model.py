@@ -1,12 +1,21 @@
 """Triton backend `openvino` on the CPU, for servers that lack NVIDIA's native one.
 
+Each row of a batch is an inference of its own, and the rows of one execution run side by side on
+streams of one or more threads each. That was faster than a batch axis on every network measured
+(docs/decisions/one-row-per-stream.md), and makes a row's result independent of the rows beside
+it. A row that is alone gets all threads.
+
 Parameters it honours, by the native backend's names: `CPU_THREADS_NUM` (or
-`INFERENCE_NUM_THREADS`), `CPU_THROUGHPUT_STREAMS` (or `NUM_STREAMS`), `ENFORCE_BF16` (YES, NO),
-`INFERENCE_PRECISION_HINT` (bf16, f32, f16). With neither precision parameter, a CPU with native
-bfloat16 runs bfloat16.
+`INFERENCE_NUM_THREADS`), `CPU_THROUGHPUT_STREAMS` (or `NUM_STREAMS`; 1 runs row after row and
+keeps one copy of the weights), `ENFORCE_BF16` (YES, NO), `INFERENCE_PRECISION_HINT` (bf16, f32,
+f16). With neither precision parameter, a CPU with native bfloat16 runs bfloat16.
 """
 
 from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -16,13 +25,15 @@ from headshot.triton.backends.common import (
     BatchingBackend,
     ModelSettings,
     Runtime,
-    example_feeds,
+    join_rows,
+    split_rows,
 )
 
 _FREE_SIDE = 64  # height and width for the warm-up of networks of free image size
+_SIZES = 4  # image sizes for which a network of free size is compiled specially
 
 
-def precision_of(settings: ModelSettings, capabilities: list[str]) -> str:
+def precision_of(settings: ModelSettings, capabilities: Sequence[str]) -> str:
     """Return the inference precision that parameters ask for, else the best native one."""
     hint = settings.parameter("INFERENCE_PRECISION_HINT")
     if hint:
@@ -33,54 +44,122 @@ def precision_of(settings: ModelSettings, capabilities: list[str]) -> str:
     return "bf16" if "BF16" in capabilities else "f32"
 
 
+class _Lane:
+    """A compiled network of one row and requests for it that may run at the same time."""
+
+    def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
+        self._requests = [compiled.create_infer_request() for _ in range(max(1, requests))]
+        self._outputs = {port.any_name: port for port in compiled.outputs}
+
+    def run(self, rows: Sequence[Arrays]) -> list[Arrays]:
+        """Run the rows side by side; outputs live in the requests until their next run."""
+        busy = self._requests[: len(rows)]
+        for request, row in zip(busy, rows, strict=True):
+            request.start_async(row, share_inputs=True)
+        for request in busy:
+            request.wait()
+        return [
+            {name: request.get_tensor(port).data for name, port in self._outputs.items()}
+            for request in busy
+        ]
+
+
+class _Network:
+    """A network for one input shape: rows in parallel, and the odd row on all threads."""
+
+    def __init__(
+        self, core: ov.Core, model: ov.Model, options: dict[str, Any], streams: int, rows: int
+    ) -> None:
+        def compiled(count: int) -> ov.CompiledModel:
+            return core.compile_model(model, "CPU", {**options, "NUM_STREAMS": count})
+
+        self._streams = streams
+        alone = rows if streams == 1 else max(1, streams // 2)
+        self._alone = _Lane(compiled(1), alone)
+        self._parallel = _Lane(compiled(streams), rows) if streams > 1 else None
+
+    def run(self, rows: Sequence[Arrays]) -> list[Arrays]:
+        if self._parallel is None:
+            return self._alone.run(rows)
+        # A round on all streams takes as long as `streams` rows one after the other would, so a
+        # last round that would leave half of them idle is better done row after row.
+        odd = len(rows) % self._streams
+        odd = odd if odd <= self._streams // 2 else 0
+        even = len(rows) - odd
+        results = self._parallel.run(rows[:even]) if even else []
+        return [*results, *(self._alone.run(rows[even:]) if odd else [])]
+
+
 class OpenVino(Runtime):
-    """One compiled model with a dynamic batch axis."""
+    """A network with a batch axis, run row by row on parallel streams."""
 
     def __init__(self, settings: ModelSettings) -> None:
+        self._core = ov.Core()
         self._settings = settings
-        core = ov.Core()
-        model = core.read_model(settings.path)
-        if settings.max_batch > 0:
-            # A bounded batch axis lets the compiler allocate once for the largest batch.
-            shapes = {}
-            for entry in model.inputs:
-                shape = entry.get_partial_shape()
-                shape[0] = ov.Dimension(1, settings.max_batch)
-                shapes[entry] = shape
-            model.reshape(shapes)
-        streams = settings.parameter("CPU_THROUGHPUT_STREAMS", "NUM_STREAMS") or "1"
-        self._compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": precision_of(
-                    settings, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-                ),
-                "INFERENCE_NUM_THREADS": settings.threads(
-                    "CPU_THREADS_NUM", "INFERENCE_NUM_THREADS"
-                ),
-                "NUM_STREAMS": streams.upper() if streams.isalpha() else int(streams),
-                # Several models share the cores; pinned threads of two models would share one.
-                "ENABLE_CPU_PINNING": False,
-            },
+        self._model = self._core.read_model(settings.path)
+        threads = settings.threads("CPU_THREADS_NUM", "INFERENCE_NUM_THREADS")
+        rows = max(1, settings.max_batch)
+        chosen = settings.parameter("CPU_THROUGHPUT_STREAMS", "NUM_STREAMS") or "auto"
+        self._streams = int(chosen) if chosen.isdigit() else min(threads, rows)
+        self._rows = rows
+        self._options = {
+            "INFERENCE_PRECISION_HINT": precision_of(
+                settings, self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+            ),
+            "INFERENCE_NUM_THREADS": threads,
+            # Several models share the cores; pinned threads of two models would share one.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._free = any(
+            side.is_dynamic for port in self._model.inputs for side in port.partial_shape[1:]
         )
-        self._request = self._compiled.create_infer_request()
+        self._general = self._compile(None)
+        self._special: OrderedDict[tuple[Any, ...], _Network | None] = OrderedDict()
 
-    def infer(self, feeds: Arrays) -> Arrays:
-        result = self._request.infer(feeds, share_inputs=True, share_outputs=True)
-        return {name: result[name] for name in self._settings.outputs}
+    def infer(self, requests: Sequence[Arrays]) -> list[Arrays]:
+        rows = [row for feeds in requests for row in split_rows(feeds)]
+        network = self._network_for(rows[0])
+        results = iter(network.run(rows))
+        return [
+            join_rows([next(results) for _ in range(next(iter(feeds.values())).shape[0])])
+            for feeds in requests
+        ]
 
     def warm_up(self) -> None:
-        shapes = {}
-        types = {}
-        for entry in self._compiled.inputs:
-            shape = entry.get_partial_shape()
-            shapes[entry.any_name] = [
-                -1 if side.is_dynamic else side.get_length() for side in shape
+        row = {}
+        for port in self._model.inputs:
+            sides = [
+                _FREE_SIDE if side.is_dynamic else len(side) for side in port.partial_shape[1:]
             ]
-            types[entry.any_name] = np.dtype(entry.get_element_type().to_dtype())
-        for batch in range(1, max(1, self._settings.max_batch) + 1):
-            self.infer(example_feeds(shapes, types, batch, _FREE_SIDE))
+            row[port.any_name] = np.zeros([1, *sides], port.element_type.to_dtype())
+        for rows in {1, self._rows, max(1, self._rows - 1)}:
+            self.infer([row] * rows)
+
+    def _compile(self, row: Arrays | None) -> _Network:
+        """Compile for one row; with an example row, for exactly its image size."""
+        model = self._model.clone()
+        shapes = {}
+        for port in model.inputs:
+            shape = port.partial_shape
+            shape[0] = 1
+            shapes[port] = shape if row is None else ov.PartialShape(row[port.any_name].shape)
+        model.reshape(shapes)
+        return _Network(self._core, model, self._options, self._streams, self._rows)
+
+    def _network_for(self, row: Arrays) -> _Network:
+        if not self._free:
+            return self._general
+        # A fixed size runs faster than a free one, but compiling takes longer than a few rows: a
+        # size earns it when it comes a second time, and the least recently used one goes.
+        key = tuple(array.shape for array in row.values())
+        seen = key in self._special
+        network = self._special.pop(key, None)
+        if seen and network is None:
+            network = self._compile(row)
+        self._special[key] = network
+        if len(self._special) > _SIZES:
+            self._special.popitem(last=False)
+        return network or self._general
 
 
 class TritonPythonModel(BatchingBackend):
