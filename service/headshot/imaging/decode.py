@@ -30,14 +30,11 @@ from headshot.errors import PhotoError, PhotoLimitError
 from headshot.imaging import icc as profiles
 from headshot.imaging.colour import cmyk_to_rgb, flatten, upright
 from headshot.imaging.containers.header import Format, Header
-from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.geometry import fit_long_side
-from headshot.imaging.limits import DecodeLimits, corrupt, truncated, unsupported
+from headshot.imaging.limits import read_header
+from headshot.imaging.refusals import DecodeLimits, corrupt, truncated, unsupported
 
-__all__ = ["DecodeLimits", "Photo", "PhotoHeader", "decode_photo", "inspect_photo"]
-
-PhotoHeader = Header
-inspect_photo = read_header
+__all__ = ["DecodeLimits", "Photo", "decode_photo"]
 
 # Pillow's own pixel limit is a warning and one for the whole process; ours is checked before.
 Image.MAX_IMAGE_PIXELS = None

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from headshot.imaging.containers.header import Header
 from headshot.imaging.containers.hevc import sps_size
-from headshot.imaging.limits import (
+from headshot.imaging.refusals import (
     MAX_ICC_BYTES,
     DecodeLimits,
     animated,

@@ -11,7 +11,7 @@ from headshot.imaging.containers.jpeg import read_jpeg
 from headshot.imaging.containers.png import SIGNATURE, read_png
 from headshot.imaging.containers.tiff import read_tiff
 from headshot.imaging.containers.webp import read_webp
-from headshot.imaging.limits import DecodeLimits, truncated, unsupported
+from headshot.imaging.refusals import DecodeLimits, truncated, unsupported
 
 _OTHERS: Final = {
     b"GIF8": "GIF",

@@ -13,7 +13,7 @@ from headshot.imaging.containers.exif import (
     read_directory,
 )
 from headshot.imaging.containers.header import Header
-from headshot.imaging.limits import (
+from headshot.imaging.refusals import (
     MAX_ICC_BYTES,
     DecodeLimits,
     animated,

@@ -7,7 +7,7 @@ from typing import Final
 
 from headshot.imaging.containers.exif import exif_orientation
 from headshot.imaging.containers.header import Header
-from headshot.imaging.limits import (
+from headshot.imaging.refusals import (
     MAX_ICC_BYTES,
     DecodeLimits,
     animated,
