@@ -47,7 +47,8 @@ def measure(image: U8, alpha: F32 | None = None) -> Grain:
     )
     small = None if alpha is None else cv2.resize(alpha, half.shape[::-1])
     coarse = _sigma(half, None if small is None else np.asarray(small, np.float32))
-    return Grain(fine=fine, coarse=coarse)
+    # Sharpened skin and cloth look like grain once halved; no camera's grain grows that much.
+    return Grain(fine=min(fine, 6.0), coarse=min(coarse, 1.2 * fine + 0.3, 4.0))
 
 
 def _sigma(grey: U8, alpha: F32 | None) -> float:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging.colorimetry import U8, hue_degrees, srgb_to_linear, to_lab
+from headshot.imaging.colorimetry import F32, U8, hue_degrees, srgb_to_linear, to_lab
 from headshot.imaging.face import face_mask, skin_patches
 
 _SIDE = 160
@@ -37,7 +37,7 @@ class Cast:
         return float(np.hypot(self.a, self.b))
 
 
-def estimate_cast(image: U8, landmarks: NDArray[np.floating]) -> Cast:
+def estimate_cast(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = None) -> Cast:
     """Return the cast of a picture with a face.
 
     Near-neutral pixels outside the face vote, weighted by how near they are to the estimate so
@@ -48,6 +48,8 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating]) -> Cast:
     Args:
         image: uint8 [h, w, 3].
         landmarks: [5, 2] in its pixels.
+        alpha: float32 [h, w]; then only the subject votes, as it must where the background has
+            been replaced.
     """
     height, width = image.shape[:2]
     ratio = min(1.0, _SIDE / max(height, width))
@@ -57,6 +59,12 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating]) -> Cast:
     lab = to_lab(small)
     outside = cv2.dilate(face_mask(points, size), np.ones((5, 5), np.uint8)) == 0
     usable = outside & (lab[..., 0] > 20) & (lab[..., 0] < 96) & (small.max(axis=-1) < 252)
+    if alpha is not None:
+        usable &= cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) > 0.97
+    patches = skin_patches(points, size) > 0
+    skin = np.median(lab[patches], axis=0) if patches.any() else np.array([60.0, 12.0, 16.0])
+    # Neck, hands and a bald head vote like the face: not at all.
+    usable &= np.hypot(lab[..., 1] - skin[1], lab[..., 2] - skin[2]) > 0.45 * np.hypot(*skin[1:])
     colours = lab[usable][:, 1:]
     # White shirts, walls and teeth are better witnesses than dark cloth.
     bright = (lab[..., 0][usable] / 100.0) ** 2
@@ -65,7 +73,9 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating]) -> Cast:
     if colours.shape[0] > 50:
         for _ in range(6):
             away = np.hypot(*(colours - centre).T)
-            weight = np.exp(-((away / 7.0) ** 2))
+            # The second factor keeps the search from walking off to the largest coloured thing.
+            far = np.hypot(*colours.T)
+            weight = np.exp(-((away / 7.0) ** 2) - (far / 16.0) ** 2)
             share = float(weight.mean())
             weight = weight * bright
             if share < 0.01:
@@ -73,8 +83,6 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating]) -> Cast:
             centre = (colours * weight[:, None]).sum(axis=0) / weight.sum()
     evidence = float(np.clip(share / 0.12, 0, 1))
     centre = centre * evidence
-    patches = skin_patches(points, size) > 0
-    skin = np.median(lab[patches], axis=0) if patches.any() else np.array([60.0, 12.0, 16.0])
     centre = _within_skin(centre, skin[1:], evidence)
     light = _light_of(centre)
     return Cast(float(centre[0]), float(centre[1]), evidence, light)

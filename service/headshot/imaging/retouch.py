@@ -123,12 +123,11 @@ def _masked_blur(lab: F32, mask: F32, sigma: float) -> F32:
     height, width = mask.shape
     size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
     weight = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) + np.float32(1e-4)
-    small = cv2.resize(
-        lab * (mask + np.float32(1e-4))[..., None], size, interpolation=cv2.INTER_AREA
-    )
+    weighted = np.asarray(lab * (mask + np.float32(1e-4))[..., None], np.float32)
+    small = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
     total = cv2.GaussianBlur(small, (0, 0), sigma * ratio)
     norm = cv2.GaussianBlur(weight, (0, 0), sigma * ratio)
-    mean = total / norm[..., None]
+    mean = np.asarray(total / norm[..., None], np.float32)
     return np.asarray(cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 

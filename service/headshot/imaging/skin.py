@@ -76,7 +76,8 @@ def skin_pixels(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = 
         raise ValueError("the face's skin lies outside the picture")
     level = pixels.astype(np.int32) @ np.array([77, 150, 29])
     low, high = np.percentile(level, (15, 85))
-    return pixels[(level >= low) & (level <= high)]
+    middle: U8 = pixels[(level >= low) & (level <= high)]
+    return middle
 
 
 def read_skin(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = None) -> SkinReading:

@@ -53,7 +53,7 @@ class ToneSpec:
     contrast: float = 62.0
     max_contrast: float = 0.14
     max_delta_ita: float = 2.5
-    max_delta_ita_poor_light: float = 6.0
+    max_delta_ita_poor_light: float = 5.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_contrast <= 0.4:
@@ -153,15 +153,19 @@ def apply_table(image: U8, table: U8) -> U8:
     return np.asarray(cv2.LUT(image, table.reshape(1, 256, 3)), np.uint8)
 
 
-def temperature_of(image: U8, landmarks: NDArray[np.floating]) -> float:
-    """Return the CCT, kelvin, of the light that a picture was taken in or balanced to."""
-    return correlated_colour_temperature(estimate_cast(image, landmarks).light)
+def temperature_of(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = None) -> float:
+    """Return the CCT, kelvin, of the light that a picture was taken in or balanced to.
+
+    With `alpha` only the subject is looked at, as it must where the background was replaced.
+    """
+    return correlated_colour_temperature(estimate_cast(image, landmarks, alpha).light)
 
 
 def normalise_temperature(
     image: U8,
     landmarks: NDArray[np.floating],
     target: float,
+    alpha: F32 | None = None,
     *,
     max_delta_ita: float = 4.0,
 ) -> tuple[U8, float]:
@@ -171,12 +175,13 @@ def normalise_temperature(
         image: uint8 [h, w, 3].
         landmarks: [5, 2] in its pixels.
         target: kelvin, 4000..10000.
+        alpha: float32 [h, w]; then only the subject tells its temperature.
         max_delta_ita: the balance stops where skin would move further, degrees.
     """
     pixels = skin_pixels(image, landmarks)
     result, total = image, np.zeros(3)
     for _ in range(4):
-        light = estimate_cast(result, landmarks).light
+        light = estimate_cast(result, landmarks, alpha).light
         if abs(correlated_colour_temperature(light) - target) < 20:
             break
         step = np.log(daylight_rgb(target) / np.maximum(light, 1e-4))
@@ -186,7 +191,7 @@ def normalise_temperature(
         result = apply_table(image, _table(wanted.scaled(share)))
         if share < 1:
             break
-    return result, temperature_of(result, landmarks)
+    return result, temperature_of(result, landmarks, alpha)
 
 
 def _want(
@@ -203,7 +208,8 @@ def _want(
     log_gains = _mostly_temperature(log_gains - log_gains[1]) * spec.white_balance
     inside = grey if alpha is None else grey[alpha > 0.9]
     low, high = np.percentile(inside if inside.size else grey, (5, 95))
-    span = to_lab(np.array([[low] * 3, [high] * 3], np.float32) / 255)[:, 0]
+    ends = np.array([[low] * 3, [high] * 3], np.float32) / np.float32(255)
+    span = to_lab(np.asarray(ends, np.float32))[:, 0]
     missing = (spec.contrast - float(span[1] - span[0])) / spec.contrast
     contrast = float(np.clip(missing, 0, 1)) * spec.max_contrast
     pivot = float(np.median(pixels.astype(np.float32))) / 255
@@ -219,7 +225,8 @@ def _mostly_temperature(log_gains: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     temperature = (log_gains[0] - log_gains[2]) / 2
     tint = 0.45 * (log_gains[0] + log_gains[2]) / 2
-    return np.clip(np.array([tint + temperature, 0.0, tint - temperature]), -0.4, 0.4)
+    mixed = np.array([tint + temperature, 0.0, tint - temperature])
+    return np.asarray(np.clip(mixed, -0.4, 0.4), np.float64)
 
 
 def _decode(code: float) -> float:
@@ -264,7 +271,7 @@ def _table(wanted: _Wanted) -> U8:
         pivot + (1 - pivot) * (above + k * above * (1 - above)),
         pivot - pivot * (below + k * below * (1 - below)),
     )
-    return np.clip(np.rint(curved * 255), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(curved * 255), 0, 255), np.uint8)
 
 
 def _shoulder(linear: NDArray[np.float64]) -> NDArray[np.float64]:

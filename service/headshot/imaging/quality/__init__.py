@@ -1,0 +1,14 @@
+"""Quality of a headshot in three layers: identity, realism, context."""
+
+from __future__ import annotations
+
+from headshot.imaging.quality.measure import measure
+from headshot.imaging.quality.report import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    Layer,
+    Measure,
+    QualityReport,
+)
+
+__all__ = ["DEFAULT_BOUNDS", "Bounds", "Layer", "Measure", "QualityReport", "measure"]

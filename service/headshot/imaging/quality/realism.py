@@ -1,0 +1,161 @@
+"""Does the picture look like a photograph of this person: detail, light, colour, edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging import grain
+from headshot.imaging.colorimetry import F32, U8, luma, to_lab
+from headshot.imaging.face import face_mask, shape_of
+from headshot.imaging.skin import finest_texture, texture
+
+_SHARP_SCALE = 64.0
+
+
+def sharpness(image: U8, landmarks: NDArray[np.floating]) -> float:
+    """Return the standard deviation of the Laplacian over the face, levels.
+
+    The component Sharpness of ISO/IEC 29794-5 is a forest over Laplacian, Sobel and mean-filter
+    differences of the face region; this is the first of those features, the face brought to one
+    size so that resolution does not count.
+    """
+    face = shape_of(landmarks)
+    scale = _SHARP_SCALE / max(face.scale, 1e-3)
+    size = (max(16, round(image.shape[1] * scale)), max(16, round(image.shape[0] * scale)))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    grey = luma(np.asarray(cv2.resize(image, size, interpolation=method), np.uint8))
+    mask = face_mask(np.asarray(landmarks, np.float64) * scale, size) > 0
+    response = cv2.Laplacian(grey, cv2.CV_32F)[mask]
+    return float(response.std()) if response.size else 0.0
+
+
+def texture_kept(result: U8, reference: U8, landmarks: NDArray[np.floating]) -> float:
+    """Return skin texture of the result over that of the reference; below 1 is smoother.
+
+    Grain is not texture: its part, seen in the finest band, is taken out of both first.
+
+    Args:
+        result: uint8 [h, w, 3].
+        reference: uint8 [h, w, 3], the photo in the same frame.
+        landmarks: [5, 2] in their pixels.
+    """
+    values = []
+    for image in (result, reference):
+        fine, band = finest_texture(image, landmarks), texture(image, landmarks)
+        # White noise puts about 0.19 of its finest-band strength into the texture band.
+        values.append(max(band**2 - (0.19 * fine) ** 2, 0.05 * band**2) ** 0.5)
+    return float(values[0] / max(values[1], 1e-3))
+
+
+def noise(image: U8, alpha: F32) -> float:
+    """Return the subject's grain (Immerkaer 1996), standard deviation in levels."""
+    return grain.measure(image, alpha).fine
+
+
+def clipping(image: U8, landmarks: NDArray[np.floating]) -> float:
+    """Return the fraction of face pixels with a channel at 254 or more, or all at 1 or less."""
+    mask = face_mask(landmarks, (image.shape[1], image.shape[0])) > 0
+    pixels = image[mask]
+    if pixels.size == 0:
+        return 0.0
+    burnt = (pixels >= 254).any(axis=1)
+    drowned = (pixels <= 1).all(axis=1)
+    return float((burnt | drowned).mean())
+
+
+@dataclass(frozen=True)
+class EdgeQuality:
+    """How the cut-out's edge looks.
+
+    Attributes:
+        halo: mean L* by which edge pixels leave the span between subject and background (a bright
+            or dark line along the outline).
+        spill: share, 0..1, of the old background's colour in half-covered pixels.
+        width: mean width of the soft edge over the picture's side; 0 is scissors, large is fog.
+    """
+
+    halo: float
+    spill: float
+    width: float
+
+
+def edge_quality(
+    result: U8, alpha: F32, background: U8, reference: U8, *, side: int = 640
+) -> EdgeQuality:
+    """Return how clean the outline is.
+
+    Args:
+        result: uint8 [h, w, 3], the composite.
+        alpha: float32 [h, w] it was made with.
+        background: uint8 [h, w, 3], the new background alone.
+        reference: uint8 [h, w, 3], the photo in the same frame, with the old background.
+        side: working size.
+    """
+    ratio = min(1.0, side / max(alpha.shape))
+    size = (round(alpha.shape[1] * ratio), round(alpha.shape[0] * ratio))
+    area = cv2.INTER_AREA
+    matte = np.asarray(cv2.resize(alpha, size, interpolation=area), np.float32)
+    soft = (matte > 0.15) & (matte < 0.85)
+    outline = cv2.morphologyEx(
+        (matte > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
+    )
+    length = max(1.0, float(outline.sum()) / 2)
+    # Between 0.15 and 0.85 lies 0.7 of a linear ramp.
+    width = float(soft.sum()) / length / 0.7 / max(size)
+    if int(soft.sum()) < 20:
+        return EdgeQuality(halo=0.0, spill=0.0, width=width)
+    new, old, shown = (
+        to_lab(np.asarray(cv2.resize(image, size, interpolation=area), np.uint8))
+        for image in (background, reference, result)
+    )
+    box = (15, 15)
+    solid = (matte > 0.97).astype(np.float32)
+    empty = (matte < 0.03).astype(np.float32)
+    subject = _mean_of(shown, solid, box)
+    ground = _mean_of(new, empty, box)
+    before = _mean_of(old, empty, box)
+    known = (cv2.blur(solid, box) > 0.02) & (cv2.blur(empty, box) > 0.02) & soft
+    if int(known.sum()) < 20:
+        return EdgeQuality(halo=0.0, spill=0.0, width=width)
+    s, g, b, c = (x[known] for x in (subject, ground, before, shown))
+    a = matte[known][:, None]
+    low, high = np.minimum(s, g)[:, 0], np.maximum(s, g)[:, 0]
+    over = np.maximum(np.maximum(low - c[:, 0], c[:, 0] - high) - 3.0, 0)
+    residual = c - (a * s + (1 - a) * g)
+    towards = b - g
+    distance = np.maximum((towards**2).sum(axis=1), 1.0)
+    # Only where old and new ground differ clearly can one be told from the other.
+    telling = distance > 15.0**2
+    share = (residual * towards).sum(axis=1) / distance
+    spill = float(np.mean(np.clip(share[telling], 0, 1))) if telling.sum() > 20 else 0.0
+    return EdgeQuality(halo=float(np.mean(over)), spill=spill, width=width)
+
+
+def _mean_of(lab: F32, weight: F32, box: tuple[int, int]) -> F32:
+    total = cv2.blur(lab * weight[..., None], box)
+    return np.asarray(total / (cv2.blur(weight, box)[..., None] + 1e-4), np.float32)
+
+
+def blockiness(image: U8) -> float:
+    """Return how much steeper luma is across the 8x8 block grid than beside it; 0 is none.
+
+    The mean step across block borders over the mean step just inside them, minus 1, averaged over
+    both directions (after Wang, Sheikh and Bovik, "No-reference perceptual quality assessment of
+    JPEG compressed images", ICIP 2002). Stands for CompressionArtifacts of ISO/IEC 29794-5, which
+    is a network there.
+    """
+    grey = luma(image).astype(np.int16)
+    values = []
+    for axis in (0, 1):
+        step = np.abs(np.diff(grey, axis=axis))
+        # Straight runs only: picture edges are as likely on the grid as off it.
+        line = np.minimum(step, 24).mean(axis=1 - axis, dtype=np.float64)
+        usable = line.size // 8 * 8
+        folded = line[:usable].reshape(-1, 8).mean(axis=0)
+        inside = float(np.mean(np.r_[folded[:7]]))
+        values.append(float(folded[7]) / max(inside, 0.05) - 1.0)
+    return max(0.0, float(np.mean(values)))
