@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,19 +44,19 @@ def export_module(
     opset: int,
 ) -> onnx.ModelProto:
     """Trace ``module`` to ONNX, checked, weights stored as float16 behind a Cast."""
-    buffer = io.BytesIO()
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
         torch.onnx.export(
             module.eval(),
             inputs,
-            buffer,
+            path,
             input_names=list(input_names),
             output_names=list(output_names),
             dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
             opset_version=opset,
             dynamo=False,
         )
-    graph = onnx.load_from_string(buffer.getvalue())
+        graph = onnx.load(path)
     stored = store_half(graph)
     stored.producer_name, stored.producer_version = "headshot", ""
     onnx.checker.check_model(stored, full_check=True)

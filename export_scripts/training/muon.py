@@ -1,0 +1,59 @@
+"""Muon: momentum whose update is orthogonalised, for matrices and convolution kernels.
+
+Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; the update is
+scaled to the root mean square of AdamW's (Liu et al. 2025, "Muon is scalable for LLM training"),
+so that one learning rate serves both optimisers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def orthogonalised(matrix: Tensor, steps: int = 4) -> Tensor:
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix, in bfloat16."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.bfloat16()
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    result: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return result
+
+
+class Muon(torch.optim.Optimizer):
+    """For parameters with two or more axes; axes after the first are flattened."""
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(parameter.grad)
+                momentum = state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
+                direction = parameter.grad.lerp(momentum, group["momentum"])
+                flat = direction.reshape(direction.shape[0], -1)
+                update = orthogonalised(flat) * (0.2 * max(flat.shape) ** 0.5)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update.view_as(parameter), alpha=-group["lr"])
