@@ -25,6 +25,7 @@ from headshot.contact_sheet import contact_sheet
 from headshot.errors import HeadshotError
 from headshot.imaging.metadata import read_metadata
 from headshot.models.cli import models_app
+from headshot.security.cli import keys_app
 from headshot.security.listen_policy import InsecureListenError
 from headshot.telemetry import logs
 from headshot.v1 import headshot_service_pb2 as pb
@@ -34,6 +35,7 @@ T = TypeVar("T")
 
 app = typer.Typer(help="Verified professional headshots from selfies.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+app.add_typer(keys_app, name="keys")
 console = Console(stderr=True)
 
 Target = Annotated[

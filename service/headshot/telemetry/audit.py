@@ -16,7 +16,6 @@ import hmac
 import json
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from headshot.telemetry.metrics import Metrics
 from headshot.telemetry.redaction import clean_text
 
 GENESIS: Final = "0" * 64
@@ -102,6 +102,7 @@ class AuditLog:
         key: HMAC key, 16 bytes or more; None chains with plain SHA-256.
         interval_s: for Fsync.INTERVAL.
         clock: Unix seconds.
+        metrics: counts the records that were and could not be written; None for nowhere.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class AuditLog:
         key: bytes | None = None,
         interval_s: float = 1.0,
         clock: Callable[[], float] = time.time,
+        metrics: Metrics | None = None,
     ) -> None:
         if key is not None and len(key) < 16:
             raise ValueError("the audit key must be 16 bytes or more")
@@ -120,6 +122,7 @@ class AuditLog:
         self._key = key
         self._interval_s = interval_s
         self._clock = clock
+        self._metrics = metrics
         self._synced_at = clock()
         self._lock = threading.Lock()
         self._file = -1
@@ -135,6 +138,19 @@ class AuditLog:
             OSError: the record could not be written; a policy that requires audit must then
                 refuse the request.
         """
+        try:
+            written = self._append(record)
+        except OSError:
+            self._count(ok=False)
+            raise
+        self._count(ok=True)
+        return written
+
+    def _count(self, *, ok: bool) -> None:
+        if self._metrics is not None:
+            self._metrics.audited(ok=ok)
+
+    def _append(self, record: AuditRecord) -> tuple[int, str]:
         with self._lock:
             self._reopen_if_moved()
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -267,22 +283,3 @@ def _field(value: object) -> object:
 def _write_all(file: int, data: bytes) -> None:
     while data:
         data = data[os.write(file, data) :]
-
-
-def main(arguments: list[str]) -> int:
-    """Verify a log from the command line: `python -m headshot.telemetry.audit FILE`.
-
-    The HMAC key is read from HEADSHOT_AUDIT_KEY (hex) when it is set.
-    """
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m headshot.telemetry.audit FILE\n")
-        return 2
-    key = bytes.fromhex(os.environ.get("HEADSHOT_AUDIT_KEY", "")) or None
-    with Path(arguments[0]).open("rb") as lines:
-        verdict = verify(lines, key, start=None)
-    sys.stdout.write(json.dumps(asdict(verdict)) + "\n")
-    return 0 if verdict.ok else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

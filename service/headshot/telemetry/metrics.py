@@ -19,7 +19,7 @@ from headshot.telemetry.labels import BoundedLabel
 
 DEFAULT_MAX_TENANTS: Final = 50
 # A `_created` series beside every counter and histogram would double the series for nothing.
-prometheus_client.disable_created_metrics()
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _EXEMPLAR_LIMIT: Final = 128  # OpenMetrics: UTF-8 characters of all names and values together.
 
@@ -50,9 +50,30 @@ class Metrics:
         self._reason = BoundedLabel(160)
         self._endpoint = BoundedLabel(64)
         self._model = BoundedLabel(48)
+        self._start_at_zero()
         self.families.build.labels(
             headshot.__version__, platform.python_version(), grpc.__version__
         ).set(1)
+
+    def _start_at_zero(self) -> None:
+        """Make the series that alerts watch: a counter that appears with 1 shows no increase."""
+        for outcome in ("written", "failed"):
+            self.families.audit_records.labels(outcome)
+        for file in ("credentials", "tls", "template_keys"):
+            for outcome in ("ok", "failed"):
+                self.families.reloads.labels(self._reason(file), outcome)
+        for event in ("sealed", "opened", "TEMPLATE_FORGED", "TEMPLATE_EXPIRED"):
+            self.families.templates.labels(self._reason(event))
+        for outcome in ("same_person", "other_person"):
+            self.families.verifications.labels(self._reason(outcome))
+        for action in ("fewer_candidates", "fewer_steps", "smaller_rendition"):
+            self.families.degraded.labels(self._reason(action))
+        for reason in ("CREDENTIALS_MISSING", "CREDENTIALS_UNKNOWN", "CREDENTIALS_EXPIRED"):
+            self.families.auth_failures.labels(self._reason(reason))
+        for reason in ("QUEUE_FULL", "QUEUE_WAIT_TOO_LONG", "DISPLACED"):
+            self.families.admission_shed.labels(request_context.ANONYMOUS, self._reason(reason))
+        for reason in ("DEADLINE_EXCEEDED", "DEADLINE_TOO_SHORT"):
+            self.families.admission_expired.labels(request_context.ANONYMOUS, self._reason(reason))
 
     # -- labels ----------------------------------------------------------------------------------
     def known_tenants(self, tenants: Iterable[str]) -> None:
@@ -61,7 +82,11 @@ class Metrics:
 
     def known_methods(self, methods: Iterable[str]) -> None:
         """Give these methods ("package.Service/Method") labels of their own."""
-        self._method.allow(methods)
+        names = list(methods)
+        self._method.allow(names)
+        for name in names:
+            self.families.rpc_started.labels(self._method(name))
+            self.families.rpc_in_flight.labels(self._method(name))
 
     def tenant_label(self, tenant: str) -> str:
         """Return the tenant's label: its name, or "other"."""
@@ -240,7 +265,7 @@ class Metrics:
         and the process collectors are then left out (prometheus-client cannot aggregate them).
         """
         encoder, content_type = choose_encoder(accept)
-        return encoder(multiprocess.collector_for(self.registry)), content_type  # type: ignore[arg-type]
+        return encoder(multiprocess.collector_for(self.registry)), content_type
 
 
 def exemplar() -> dict[str, str] | None:

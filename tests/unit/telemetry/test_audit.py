@@ -5,7 +5,11 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from headshot.telemetry.audit import GENESIS, AuditLog, AuditRecord, Fsync, main, verify
+from headshot.security.cli import keys_app
+from headshot.telemetry.audit import GENESIS, AuditLog, AuditRecord, Fsync, verify
+from headshot.telemetry.metrics import Metrics
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
 
 RECORD = AuditRecord("r1", "website", "website-2026", "s/M", "OK", consent_reference="C-17")
 KEY = bytes(range(32))
@@ -117,15 +121,26 @@ def test_blobs_and_line_breaks_do_not_get_into_a_record(tmp_path: Path) -> None:
     assert verify(lines).ok
 
 
-def test_the_command_line_tells_a_good_log_from_a_bad_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_tells_a_good_log_from_a_bad_one(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     lines = written(path, 3)
-    assert main([str(path)]) == 0
+    assert CliRunner().invoke(keys_app, ["audit", str(path)]).exit_code == 0
     path.write_bytes(lines[0] + lines[2])
-    assert main([str(path)]) == 1
-    assert '"bad_line": 2' in capsys.readouterr().out
+    result = CliRunner().invoke(keys_app, ["audit", str(path)])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["bad_line"] == 2
+
+
+def test_records_are_counted_also_those_that_cannot_be_written(tmp_path: Path) -> None:
+    metrics = Metrics(CollectorRegistry())
+    log = AuditLog(tmp_path / "audit", fsync=Fsync.NEVER, metrics=metrics)
+    log.append(RECORD)
+    log.close()
+    with pytest.raises(OSError, match="closed"):
+        log.append(RECORD)
+    name = "headshot_audit_records_total"
+    assert metrics.registry.get_sample_value(name, {"outcome": "written"}) == 1
+    assert metrics.registry.get_sample_value(name, {"outcome": "failed"}) == 1
 
 
 def test_a_short_key_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_openmetrics_carries_exemplars_with_trace_and_request_id(metrics: Metric
     assert content_type.startswith("application/openmetrics-text")
     found = [
         sample.exemplar.labels
-        for family in text_string_to_metric_families(body.decode())
+        for family in text_string_to_metric_families(body.decode())  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar
     ]

@@ -12,14 +12,13 @@ Then the servicer, which takes its permit from the AdmissionController.
 
 from __future__ import annotations
 
-import grpc
-
 from headshot.api.interceptors.access_log import AccessLogInterceptor
 from headshot.api.interceptors.auth import AuthInterceptor
 from headshot.api.interceptors.errors import ErrorInterceptor
 from headshot.api.interceptors.metrics import MetricsInterceptor
 from headshot.api.interceptors.request_context import RequestContextInterceptor
 from headshot.api.interceptors.tracing import TracingInterceptor
+from headshot.api.interceptors.wrapping import Interceptor
 from headshot.security.credentials import CredentialStore
 from headshot.telemetry.metrics import Metrics
 from headshot.telemetry.tracing import Tracing
@@ -37,7 +36,7 @@ __all__ = [
 
 def server_interceptors(
     metrics: Metrics, tracing: Tracing, credentials: CredentialStore | None
-) -> list[grpc.aio.ServerInterceptor]:
+) -> list[Interceptor]:
     """Return the interceptors for `grpc.aio.server`, in their order.
 
     Args:
@@ -45,7 +44,7 @@ def server_interceptors(
         tracing: where spans go; its interceptor is left out when it is off.
         credentials: None serves everybody as the tenant "anonymous".
     """
-    chain: list[grpc.aio.ServerInterceptor] = [RequestContextInterceptor()]
+    chain: list[Interceptor] = [RequestContextInterceptor()]
     if tracing.enabled:
         chain.append(TracingInterceptor(tracing))
     chain += [MetricsInterceptor(metrics), AccessLogInterceptor(), ErrorInterceptor()]

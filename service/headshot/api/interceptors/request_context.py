@@ -29,7 +29,5 @@ async def _around(details: grpc.HandlerCallDetails, context: Context) -> AsyncIt
     text = method.decode() if isinstance(method, bytes) else method
     request = request_context.from_metadata(text, metadata, context.time_remaining())
     request_context.activate(request)
-    await context.send_initial_metadata(
-        ((request_context.REQUEST_ID_HEADER, request.request_id),)  # type: ignore[arg-type]
-    )
+    await context.send_initial_metadata(((request_context.REQUEST_ID_HEADER, request.request_id),))
     yield

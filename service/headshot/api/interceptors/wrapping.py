@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     # Generic in the stubs only.
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+    Interceptor: TypeAlias = grpc.aio.ServerInterceptor[Any, Any]
 else:
     Context = grpc.aio.ServicerContext
     Handler = grpc.RpcMethodHandler
+    Interceptor = grpc.aio.ServerInterceptor
 
 
-class AroundInterceptor(grpc.aio.ServerInterceptor, ABC):
+class AroundInterceptor(Interceptor, ABC):
     """An interceptor that is an async context manager around each RPC."""
 
     @abstractmethod
@@ -74,7 +76,7 @@ def wrap(
             else grpc.unary_stream_rpc_method_handler
         )
         return make(
-            respond_stream,  # type: ignore[arg-type]
+            respond_stream,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -92,7 +94,7 @@ def wrap(
         else grpc.unary_unary_rpc_method_handler
     )
     return make_unary(
-        respond,  # type: ignore[arg-type]
+        respond,
         request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )

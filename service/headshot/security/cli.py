@@ -1,0 +1,60 @@
+"""`headshot keys`: make API keys and template keys; `headshot keys audit` checks an audit log."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from headshot.security.credentials import load_credentials, new_api_key
+from headshot.security.keyring import new_key
+from headshot.telemetry.audit import verify
+
+keys_app = typer.Typer(help="Make keys; check files that hold them.", no_args_is_help=True)
+
+
+@keys_app.command("api")
+def api_key(
+    credential: Annotated[str, typer.Argument(help="Id of the new credential, for the logs.")],
+    tenant: Annotated[str, typer.Argument(help="Tenant that it belongs to.")],
+) -> None:
+    """Make an API key: the key once on stderr, its entry for the credentials file on stdout."""
+    key, entry = new_api_key(credential, tenant)
+    typer.echo(f"the key, shown only now: {key}", err=True)
+    typer.echo(yaml.safe_dump([entry], sort_keys=False), nl=False)
+
+
+@keys_app.command("template")
+def template_key(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, for instance 2026-11.")],
+) -> None:
+    """Make an entry for the key file that seals identity templates; keep it secret."""
+    entry = {"id": key_id, "key": new_key(), "active": True}
+    typer.echo(yaml.safe_dump([entry], sort_keys=False), nl=False)
+
+
+@keys_app.command("check")
+def check(
+    credentials: Annotated[Path, typer.Argument(help="Credentials file.", exists=True)],
+) -> None:
+    """Check a credentials file before it is put in place; shows tenants and quotas, no hashes."""
+    for entry in load_credentials(credentials).credentials:
+        typer.echo(f"{entry.id}: tenant {entry.tenant}, {entry.priority}, {entry.quota!r}")
+
+
+@keys_app.command("audit")
+def audit(
+    log: Annotated[Path, typer.Argument(help="Audit log.", exists=True)],
+) -> None:
+    """Check an audit log's chain; HEADSHOT_AUDIT_KEY (hex) holds the key of a keyed log."""
+    key = bytes.fromhex(os.environ.get("HEADSHOT_AUDIT_KEY", "")) or None
+    with log.open("rb") as lines:
+        verdict = verify(lines, key, start=None)
+    typer.echo(json.dumps(dataclasses.asdict(verdict)))
+    if not verdict.ok:
+        raise typer.Exit(1)
