@@ -16,6 +16,7 @@ from headshot.deadline import Deadline
 from headshot.triton.endpoints import Endpoint, EndpointCheck, EndpointPool, Flight, ProbeSettings
 from headshot.triton.facts import FactsReader, tagged_request_id
 from headshot.triton.failures import Failure, classify, deadline_passed, unavailable
+from headshot.triton.shared_memory import Lease, SharedMemoryPool
 from headshot.triton.stats import ModelStatistics, read_statistics
 from headshot.triton.tensors import (
     Array,
@@ -29,6 +30,10 @@ from headshot.triton.tensors import (
 from headshot.triton.timings import InferTimings, PathClock
 
 _PAUSE_S = 0.1
+
+
+class _AbandonedError(Exception):
+    """The endpoint was ejected while the call was under way."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class InferenceClient:
         *,
         settings: ClientSettings | None = None,
         facts_dir: Path | None = None,
+        shared_memory: bool = True,
     ) -> None:
         """Connect lazily.
 
@@ -82,11 +88,13 @@ class InferenceClient:
             urls: `host:port` of Triton's gRPC endpoints.
             settings: timeouts and attempts.
             facts_dir: `EmbeddedTriton.facts_dir`, for exact timings of each request.
+            shared_memory: move large tensors through shared memory with servers that allow it.
         """
         self._settings = settings or ClientSettings()
         self._pool = EndpointPool(urls, self._settings.probes)
         self._facts = FactsReader(facts_dir) if facts_dir is not None else None
         self._paths = PathClock()
+        self._shared = SharedMemoryPool() if shared_memory else None
         self._contracts: dict[str, OutputContract] = {}
 
     async def __aenter__(self) -> InferenceClient:
@@ -104,6 +112,8 @@ class InferenceClient:
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
         await self._pool.close()
+        if self._shared is not None:
+            self._shared.close()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -211,36 +221,62 @@ class InferenceClient:
         remaining = deadline.remaining()
         if remaining <= 0:
             return None, Failure(deadline_passed(model))
+        timeout = min(remaining, self._settings.call_timeout_s)
         request = service_pb2.ModelInferRequest(model_name=model)
         request.id, key = tagged_request_id(request_id)
         request.parameters["timeout"].int64_param = int(remaining * 1e6)
         if priority:
             request.parameters["priority"].uint64_param = priority
-        add_inputs(request, inputs)
-        timeout = min(remaining, self._settings.call_timeout_s)
-        flight: Flight | None = None
+        lease = Lease()
         try:
             contract = self._contracts.get(model) or await self._learn(endpoint, model, timeout)
             expected = contract(inputs)
-            metadata = tuple(headers.items()) if headers else None
-            call = endpoint.stub.ModelInfer(request, timeout=timeout, metadata=metadata)
-            flight = Flight(call)
-            endpoint.flights.add(flight)
-            response = await call
+            if self._shared is not None:
+                lease = await self._shared.lease(endpoint, inputs, expected)
+            add_inputs(request, inputs, elsewhere=lease.inputs)
+            lease.refer(request, expected)
+            response = await self._send(endpoint, request, timeout, headers)
         except grpc.aio.AioRpcError as error:
-            return None, classify(error, model, deadline_expired=deadline.expired)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if flight and flight.abandoned and not (task and task.cancelling()):
-                return None, Failure(unavailable(model, "its server hangs"), elsewhere=True)
+            failure = classify(error, model, deadline_expired=deadline.expired)
+            lease.close(endpoint, model, ended=failure.ended)
+            if failure.forgotten and self._shared is not None:
+                self._shared.forget(endpoint)
+            return None, failure
+        except _AbandonedError:
+            lease.close(endpoint, model, ended=False)
+            return None, Failure(unavailable(model, "its server hangs"), elsewhere=True)
+        except BaseException:
+            lease.close(endpoint, model, ended=False)
             raise
-        finally:
-            if flight is not None:
-                endpoint.flights.discard(flight)
-        outputs = read_outputs(response, expected)
+        views = lease.views()
+        lease.close(endpoint, model, ended=True)
+        if self._shared is not None:
+            self._shared.answered(endpoint, model, sent_ns / 1e9)
+        outputs = read_outputs(response, expected, views)
         size = sum(array.nbytes for array in inputs.values())
         timings = self._timings(endpoint, model, size, sent_ns, key)
         return InferResult(outputs, timings, endpoint.url), None
+
+    async def _send(
+        self,
+        endpoint: Endpoint,
+        request: service_pb2.ModelInferRequest,
+        timeout_s: float,
+        headers: Mapping[str, str] | None,
+    ) -> service_pb2.ModelInferResponse:
+        metadata = tuple(headers.items()) if headers else None
+        call = endpoint.stub.ModelInfer(request, timeout=timeout_s, metadata=metadata)
+        flight = Flight(call)
+        endpoint.flights.add(flight)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if flight.abandoned and not (task and task.cancelling()):
+                raise _AbandonedError from None
+            raise
+        finally:
+            endpoint.flights.discard(flight)
 
     def _timings(
         self, endpoint: Endpoint, model: str, size: int, sent_ns: int, key: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,14 +90,19 @@ def batch_of(inputs: Mapping[str, Array]) -> int:
     return rows.pop()
 
 
-def add_inputs(request: service_pb2.ModelInferRequest, inputs: Mapping[str, Array]) -> None:
-    """Write the arrays into the request as raw bytes."""
+def add_inputs(
+    request: service_pb2.ModelInferRequest,
+    inputs: Mapping[str, Array],
+    elsewhere: Container[str] = (),
+) -> None:
+    """Write the arrays into the request, as raw bytes unless their bytes are `elsewhere`."""
     for name, array in inputs.items():
         tensor = request.inputs.add()
         tensor.name = name
         tensor.datatype = datatype_of(array)
         tensor.shape.extend(array.shape)
-        request.raw_input_contents.append(array.tobytes())
+        if name not in elsewhere:
+            request.raw_input_contents.append(array.tobytes())
 
 
 def read_outputs(

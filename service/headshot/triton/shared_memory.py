@@ -1,0 +1,306 @@
+"""Large tensors through system shared memory, where gateway and Triton share a host.
+
+Optional and automatic: a region is registered with each server once, and a server that refuses it
+(another host, another container, a server that forbids it) gets its tensors over the wire. Memory
+is bounded; when it is used up, tensors go over the wire too.
+
+A block is reused only when nobody can still write to it. An answered call has ended. Of a call that
+was cancelled, timed out or lost its connection nobody knows, so its output blocks are set aside
+until that server has answered a later call of the same model and a minute has passed. Its input
+blocks are free at once: whoever still reads them computes an answer that nobody awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import mmap
+import os
+import secrets
+import time
+import weakref
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2
+
+from headshot.triton.endpoints import Endpoint
+from headshot.triton.tensors import Array, TensorSpec, dtype_of
+
+_log = logging.getLogger(__name__)
+
+_FOLDER = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lives; names are random
+_PREFIX = "headshot-tensors-"
+_LEAST_BYTES = 64 << 10  # smaller tensors are as quick on the wire
+_SEGMENT_BYTES = 32 << 20
+_QUARANTINE_S = 60.0
+_REGISTER_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True)
+class SharedMemorySettings:
+    """Bounds of the shared memory.
+
+    Attributes:
+        max_bytes: most memory of all segments together.
+    """
+
+    max_bytes: int = 256 << 20
+
+
+@dataclass(eq=False)
+class _Segment:
+    name: str
+    path: Path
+    memory: mmap.mmap
+    handle: int
+    used: int = 0
+    registered: set[tuple[str, int]] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A piece of a segment, of a power-of-two capacity."""
+
+    segment: _Segment
+    offset: int
+    capacity: int
+
+    def array(self, spec: TensorSpec) -> Array:
+        """Return a view of the block's beginning as an array."""
+        count = int(np.prod(spec.shape, dtype=np.int64))
+        flat = np.frombuffer(self.segment.memory, spec.dtype, count, self.offset)
+        return flat.reshape(spec.shape)
+
+
+class Lease:
+    """The blocks of one call, by tensor name."""
+
+    def __init__(self, pool: SharedMemoryPool | None = None) -> None:
+        self._pool = pool
+        self.inputs: dict[str, Block] = {}
+        self.outputs: dict[str, Block] = {}
+
+    def refer(
+        self, request: service_pb2.ModelInferRequest, outputs: Mapping[str, TensorSpec]
+    ) -> None:
+        """Write into the request where its shared tensors lie; its inputs must be there."""
+        for tensor in request.inputs:
+            if tensor.name in self.inputs:
+                size = _bytes(TensorSpec(dtype_of(tensor.datatype), tuple(tensor.shape)))
+                _refer(tensor, self.inputs[tensor.name], size)
+        if self.outputs:
+            for name in outputs:
+                wanted = request.outputs.add()
+                wanted.name = name
+                if name in self.outputs:
+                    _refer(wanted, self.outputs[name], _bytes(outputs[name]))
+
+    def views(self) -> dict[str, memoryview]:
+        """Return the outputs' memory; each block is free again when its last view is gone."""
+        views: dict[str, memoryview] = {}
+        if self._pool is None:
+            return views
+        for name, block in self.outputs.items():
+            whole = np.frombuffer(block.segment.memory, np.uint8, block.capacity, block.offset)
+            weakref.finalize(whole, self._pool.give_back, block)
+            whole.flags.writeable = False
+            views[name] = whole.data
+        self.outputs = {}
+        return views
+
+    def close(self, endpoint: Endpoint, model: str, *, ended: bool) -> None:
+        """Give all blocks back.
+
+        Args:
+            endpoint: where the call went.
+            model: its model.
+            ended: whether the server is known to be done with the call.
+        """
+        if self._pool is None:
+            return
+        for block in self.inputs.values():
+            self._pool.give_back(block)
+        for block in self.outputs.values():
+            if ended:
+                self._pool.give_back(block)
+            else:
+                self._pool.set_aside(block, endpoint, model)
+        self.inputs = {}
+        self.outputs = {}
+
+
+class SharedMemoryPool:
+    """Segments of shared memory, cut into blocks; used from one event loop."""
+
+    def __init__(self, settings: SharedMemorySettings | None = None) -> None:
+        self._settings = settings or SharedMemorySettings()
+        self._segments: list[_Segment] = []
+        self._free: dict[int, list[Block]] = defaultdict(list)
+        self._returned: deque[Block] = deque()  # finalizers run in any thread
+        self._aside: dict[tuple[str, str], list[tuple[float, Block]]] = defaultdict(list)
+        self._refusing: set[str] = set()
+        self._usable = _FOLDER.is_dir()
+        if self._usable:
+            _remove_abandoned()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes of all segments."""
+        return sum(len(segment.memory) for segment in self._segments)
+
+    def close(self) -> None:
+        """Remove the files; arrays that are still in use keep their memory until they go."""
+        for segment in self._segments:
+            segment.path.unlink(missing_ok=True)
+            os.close(segment.handle)
+        self._segments.clear()
+        self._free.clear()
+        self._usable = False
+
+    def give_back(self, block: Block) -> None:
+        """Make a block available again; may be called from any thread."""
+        self._returned.append(block)
+
+    def set_aside(self, block: Block, endpoint: Endpoint, model: str) -> None:
+        """Keep a block that the server may still write to."""
+        self._aside[endpoint.url, model].append((time.monotonic(), block))
+
+    def answered(self, endpoint: Endpoint, model: str, sent_at: float) -> None:
+        """Free what was set aside before a call that was sent at `sent_at` and answered."""
+        aside = self._aside.get((endpoint.url, model))
+        if aside:
+            limit = min(sent_at, time.monotonic() - _QUARANTINE_S)
+            for _, block in (entry for entry in aside if entry[0] <= limit):
+                self.give_back(block)
+            aside[:] = [entry for entry in aside if entry[0] > limit]
+
+    def forget(self, endpoint: Endpoint) -> None:
+        """Register again before the next use: the server says it does not know a region."""
+        for segment in self._segments:
+            segment.registered = {key for key in segment.registered if key[0] != endpoint.url}
+
+    async def lease(
+        self, endpoint: Endpoint, inputs: Mapping[str, Array], outputs: Mapping[str, TensorSpec]
+    ) -> Lease:
+        """Copy large inputs into shared memory and reserve room for large outputs.
+
+        Returns:
+            The blocks; none where nothing is large or the server does not share memory.
+        """
+        if not self._usable or endpoint.url in self._refusing:
+            return Lease()
+        lease = Lease(self)
+        for name, array in inputs.items():
+            block = self._block(array.nbytes)
+            if block is not None:
+                np.copyto(block.array(TensorSpec(array.dtype, array.shape)), array)
+                lease.inputs[name] = block
+        for name, spec in outputs.items():
+            if -1 not in spec.shape and not spec.dtype.hasobject:
+                block = self._block(_bytes(spec))
+                if block is not None:
+                    lease.outputs[name] = block
+        blocks = [*lease.inputs.values(), *lease.outputs.values()]
+        try:
+            for segment in {block.segment for block in blocks}:
+                await self._register(segment, endpoint)
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            lease.close(endpoint, "", ended=True)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                return Lease()  # a server in trouble says nothing about its memory
+            _log.info("endpoint %s shares no memory; tensors go over the wire", endpoint.url)
+            self._refusing.add(endpoint.url)
+            return Lease()
+        return lease
+
+    async def _register(self, segment: _Segment, endpoint: Endpoint) -> None:
+        # A server that came back after an ejection is a new process that knows no region.
+        key = (endpoint.url, endpoint.ejections)
+        if key not in segment.registered:
+            request = service_pb2.SystemSharedMemoryRegisterRequest(
+                name=segment.name, key=f"/{segment.path.name}", byte_size=len(segment.memory)
+            )
+            try:
+                await endpoint.stub.SystemSharedMemoryRegister(request, timeout=_REGISTER_TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                    raise
+            segment.registered.add(key)
+
+    def _block(self, size: int) -> Block | None:
+        if size < _LEAST_BYTES:
+            return None
+        while self._returned:
+            block = self._returned.popleft()
+            self._free[block.capacity].append(block)
+        capacity = 1 << (size - 1).bit_length()
+        if self._free[capacity]:
+            return self._free[capacity].pop()
+        segment = next(
+            (one for one in self._segments if one.used + capacity <= len(one.memory)), None
+        )
+        if segment is None:
+            segment = self._grow(max(_SEGMENT_BYTES, capacity))
+        if segment is None:
+            return None
+        block = Block(segment, segment.used, capacity)
+        segment.used += capacity
+        return block
+
+    def _grow(self, size: int) -> _Segment | None:
+        if self.reserved_bytes + size > self._settings.max_bytes:
+            return None
+        name = f"{_PREFIX}{secrets.token_hex(8)}"
+        path = _FOLDER / name
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Held as long as this process lives; see _remove_abandoned.
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Reserve now: writing to a full file system later would be a bus error.
+            os.posix_fallocate(handle, 0, size)
+            memory = mmap.mmap(handle, size)
+        except OSError:
+            _log.warning("no room for shared memory; tensors go over the wire")
+            path.unlink(missing_ok=True)
+            os.close(handle)
+            self._usable = bool(self._segments)
+            return None
+        segment = _Segment(name, path, memory, handle)
+        self._segments.append(segment)
+        return segment
+
+
+def _bytes(spec: TensorSpec) -> int:
+    return int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
+
+
+def _refer(
+    tensor: service_pb2.ModelInferRequest.InferInputTensor
+    | service_pb2.ModelInferRequest.InferRequestedOutputTensor,
+    block: Block,
+    size: int,
+) -> None:
+    tensor.parameters["shared_memory_region"].string_param = block.segment.name
+    tensor.parameters["shared_memory_offset"].int64_param = block.offset
+    tensor.parameters["shared_memory_byte_size"].int64_param = size
+
+
+def _remove_abandoned() -> None:
+    """Remove the segments of processes that were killed: their locks are gone with them."""
+    for path in _FOLDER.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(handle)
