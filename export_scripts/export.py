@@ -14,7 +14,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,11 +25,11 @@ from safetensors.torch import load_file
 
 from export_scripts.metrics import aligned
 from export_scripts.onnx_tools import (
+    Array,
     Tolerance,
-    export_module,
     run_onnxruntime,
     run_openvino,
-    run_torch,
+    store_half,
     worst_error,
 )
 from export_scripts.registry import COMPACT, ROOT, Model, model
@@ -54,6 +54,44 @@ class Report:
         """Whether every error is within the tolerance."""
         exact = max(self.onnx_error, self.openvino_error) <= self.tolerance.onnx
         return exact and self.bf16_error <= self.tolerance.bf16
+
+
+def export_module(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    *,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    opset: int,
+) -> onnx.ModelProto:
+    """Trace ``module`` to ONNX, checked, weights stored as float16 behind a Cast."""
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(
+            module.eval(),
+            inputs,
+            path,
+            input_names=list(input_names),
+            output_names=list(output_names),
+            dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
+            opset_version=opset,
+            dynamo=False,
+        )
+        graph = onnx.load(path)
+    stored = store_half(graph)
+    stored.producer_name, stored.producer_version = "headshot", ""
+    onnx.checker.check_model(stored, full_check=True)
+    return stored
+
+
+def run_torch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[Array]:
+    """Outputs of ``module`` as arrays, in order."""
+    with torch.no_grad():
+        outputs = module.eval()(*inputs)
+    if isinstance(outputs, torch.Tensor):
+        outputs = (outputs,)
+    return [o.numpy() for o in outputs]
 
 
 def load_network(network: ModuleType, weights: Path) -> torch.nn.Module:

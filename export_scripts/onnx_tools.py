@@ -1,8 +1,7 @@
-"""ONNX files: export from PyTorch, float16 storage, and comparison between runtimes."""
+"""ONNX files: float16 storage, and comparison between runtimes."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import openvino as ov
-import torch
 from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
@@ -32,35 +30,6 @@ class Tolerance:
 
     onnx: float = 2e-3
     bf16: float = 5e-2
-
-
-def export_module(
-    module: torch.nn.Module,
-    inputs: tuple[torch.Tensor, ...],
-    *,
-    input_names: Sequence[str],
-    output_names: Sequence[str],
-    dynamic_axes: Mapping[str, Mapping[int, str]],
-    opset: int,
-) -> onnx.ModelProto:
-    """Trace ``module`` to ONNX, checked, weights stored as float16 behind a Cast."""
-    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        torch.onnx.export(
-            module.eval(),
-            inputs,
-            path,
-            input_names=list(input_names),
-            output_names=list(output_names),
-            dynamic_axes={name: dict(axes) for name, axes in dynamic_axes.items()},
-            opset_version=opset,
-            dynamo=False,
-        )
-        graph = onnx.load(path)
-    stored = store_half(graph)
-    stored.producer_name, stored.producer_version = "headshot", ""
-    onnx.checker.check_model(stored, full_check=True)
-    return stored
 
 
 def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -87,15 +56,6 @@ def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
     result.graph.initializer.extend(initialisers)
     result.graph.node.extend(nodes)
     return result
-
-
-def run_torch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list[Array]:
-    """Outputs of ``module`` as arrays, in order."""
-    with torch.no_grad():
-        outputs = module.eval()(*inputs)
-    if isinstance(outputs, torch.Tensor):
-        outputs = (outputs,)
-    return [o.numpy() for o in outputs]
 
 
 def run_onnxruntime(

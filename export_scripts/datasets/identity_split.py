@@ -88,7 +88,8 @@ def embed(
         parts.append(teacher(np.ascontiguousarray(faces.transpose(0, 3, 1, 2)))[-1])
     embeddings = np.concatenate(parts)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    return (embeddings / lengths).astype(np.float32)
+    unit: npt.NDArray[np.float32] = embeddings / lengths
+    return unit
 
 
 def training_faces(data: Path) -> tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.int64]]:

@@ -2,9 +2,9 @@
 
     python -m export_scripts.evaluation.identity_encoder --data DIR --repository DIR --calibrate
 
-``data/identity_encoder/faces`` holds the crops of ``export_scripts.datasets.faces`` (and, for
-which faces were held out, ``export_scripts.datasets.identity_split``). LFW is only ever tested on;
-the threshold comes from people of CelebA and UTKFace that training left out.
+``data/identity_encoder/faces`` holds the crops of ``export_scripts.datasets.prepare_faces``. LFW is
+only ever tested on; the threshold comes from people of CelebA and UTKFace that training left out
+(``export_scripts.datasets.identity_split``).
 """
 
 from __future__ import annotations

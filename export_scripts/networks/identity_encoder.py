@@ -144,7 +144,8 @@ class ServingModule(nn.Module):
         """See the class."""
         x = face.permute(0, 3, 1, 2).float() * (1 / 127.5) - 1.0
         embedding: Tensor = self.net(x)
-        return embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        unit: Tensor = embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        return unit
 
 
 def fold_batch_norms(net: IdentityEncoder) -> IdentityEncoder:

@@ -3,9 +3,9 @@
     python -m export_scripts.training.identity_encoder --data DIR --teachers DIR --out DIR \
         [--minutes N | --until HH:MM] [--threads N] [--resume]
 
-``--data`` holds the crops of ``export_scripts.datasets.faces``. The teacher sees exactly the
-augmented view that the student sees, so every view is a fresh, exact target; part of the views are
-blends of two aligned faces, people who do not exist. The student is compared with the teacher
+``--data`` holds the crops of ``export_scripts.datasets.prepare_faces``. The teacher sees exactly
+the augmented view that the student sees, so every view is a fresh, exact target; part of the views
+are blends of two aligned faces, people who do not exist. The student is compared with the teacher
 between its stages as well (feature hints): hundreds of targets a face where the embedding is one.
 
 Three phases, by the clock:

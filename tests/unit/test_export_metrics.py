@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from export_scripts.evaluate import main as evaluate_main
+from export_scripts.metrics import Metric, table
+from export_scripts.registry import COMPACT, model
+
+
+def test_a_metric_passes_on_the_better_side_of_its_bar_and_on_the_bar() -> None:
+    assert Metric("m", "accuracy", 98.0, "%", 98.0).passed is True
+    assert Metric("m", "accuracy", 97.9, "%", 98.0).passed is False
+    assert Metric("m", "error", 0.3, "", 0.4, "lower").passed is True
+    assert Metric("m", "error", 0.5, "", 0.4, "lower").passed is False
+
+
+def test_a_metric_without_a_bar_neither_passes_nor_fails() -> None:
+    assert Metric("m", "size", 3.0).passed is None
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_a_figure_that_is_not_a_number_never_passes(better: str) -> None:
+    assert Metric("m", "x", math.nan, "", 1.0, better).passed is False  # type: ignore[arg-type]
+
+
+def test_the_table_marks_what_falls_short() -> None:
+    text = table([Metric("m", "good", 2.0, "", 1.0), Metric("m", "bad", 0.5, "", 1.0)])
+    lines = text.splitlines()
+    assert lines[1].endswith("ok")
+    assert lines[2].endswith("SHORT")
+
+
+def test_the_registry_knows_five_models_and_refuses_others() -> None:
+    assert {m.name for m in COMPACT} == {
+        "face_detector",
+        "identity_encoder",
+        "denoiser",
+        "matting",
+        "upscaler",
+    }
+    with pytest.raises(KeyError):
+        model("vae")
+
+
+def test_evaluation_without_models_says_so_for_each_and_fails(
+    tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = evaluate_main(
+        ["--data", str(tmp_path), "--repository", str(tmp_path), "--no-benchmark"]
+    )
+    out = capsys.readouterr().out
+    assert status == 1
+    assert all(f"{m.name}: no model.onnx" in out for m in COMPACT)
