@@ -118,7 +118,8 @@ def photo_quad(size: tuple[int, int], matrix: NDArray[Any]) -> NDArray[np.float6
     """Return the photo's four corners [4, 2] under the matrix, clockwise from the top left."""
     width, height = size
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64) - 0.5
-    return corners @ np.asarray(matrix, np.float64)[:, :2].T + matrix[:, 2]
+    m = np.asarray(matrix, np.float64)
+    return np.asarray(corners @ m[:, :2].T + m[:, 2], np.float64)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, luma
 
@@ -99,7 +100,7 @@ def match(background: U8, grain: Grain, *, seed: int) -> U8:
     return out
 
 
-def _tile(grain: Grain, seed: int) -> np.ndarray:
+def _tile(grain: Grain, seed: int) -> NDArray[np.int16]:
     """Return int8 [512, 512] seamless noise whose two scales have the wanted strength."""
     rng = np.random.default_rng(seed)
     side = 512
@@ -114,4 +115,4 @@ def _tile(grain: Grain, seed: int) -> np.ndarray:
         noise += np.asarray(grown, np.float32) * coarse
     # Dithered rounding keeps grain weaker than one code value from vanishing.
     noise += rng.random((side, side), np.float32) - 0.5
-    return np.clip(np.rint(noise), -60, 60).astype(np.int16)
+    return np.asarray(np.clip(np.rint(noise), -60, 60), np.int16)

@@ -1,0 +1,419 @@
+"""What is wrong with each photo, and what a set of photos lacks: codes and plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import combinations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import U8, luma, to_lab
+from headshot.imaging.face import face_mask, shape_of
+from headshot.imaging.pose import FaceAngles, face_angles
+from headshot.imaging.quality import ofiq, realism
+from headshot.imaging.skin import finest_texture, texture
+
+
+class PhotoCode(StrEnum):
+    """A photo's verdict or concern; the names of headshot.v1.PhotoCode."""
+
+    OK = "OK"
+    UNREADABLE = "UNREADABLE"
+    TOO_LARGE = "TOO_LARGE"
+    NO_FACE = "NO_FACE"
+    SEVERAL_FACES = "SEVERAL_FACES"
+    FACE_TOO_SMALL = "FACE_TOO_SMALL"
+    BLURRED = "BLURRED"
+    POSE_TOO_STRONG = "POSE_TOO_STRONG"
+    TOO_DARK = "TOO_DARK"
+    TOO_BRIGHT = "TOO_BRIGHT"
+    OTHER_PERSON = "OTHER_PERSON"
+    DUPLICATE = "DUPLICATE"
+    FILTERED = "FILTERED"
+    GLARE = "GLARE"
+    UNEVEN_LIGHT = "UNEVEN_LIGHT"
+
+
+class SetCode(StrEnum):
+    """What a set of photos lacks."""
+
+    TOO_FEW_PHOTOS = "TOO_FEW_PHOTOS"
+    NO_FRONTAL_PHOTO = "NO_FRONTAL_PHOTO"
+    NO_WELL_LIT_PHOTO = "NO_WELL_LIT_PHOTO"
+    NO_SHARP_PHOTO = "NO_SHARP_PHOTO"
+    NO_SHOULDERS = "NO_SHOULDERS"
+    DIFFERENT_PEOPLE = "DIFFERENT_PEOPLE"
+    DUPLICATES = "DUPLICATES"
+
+
+ADVICE: dict[PhotoCode, str] = {
+    PhotoCode.OK: "This photo is good.",
+    PhotoCode.UNREADABLE: "The file could not be read as a photo; send a JPEG, PNG, WebP or HEIC.",
+    PhotoCode.TOO_LARGE: "The photo has more bytes or pixels than are allowed; send a smaller one.",
+    PhotoCode.NO_FACE: "No face was found; take the photo at arm's length with the face in view.",
+    PhotoCode.SEVERAL_FACES: "There are several faces; crop to one person or point at the face.",
+    PhotoCode.FACE_TOO_SMALL: "The face is too small; come closer or send the original photo.",
+    PhotoCode.BLURRED: "The face is not sharp; hold the camera still and clean its lens.",
+    PhotoCode.POSE_TOO_STRONG: "The head is turned too far; look towards the camera.",
+    PhotoCode.TOO_DARK: "The face is too dark; face a window or turn on a light before you.",
+    PhotoCode.TOO_BRIGHT: "The face is burnt out; step out of direct sun or flash.",
+    PhotoCode.OTHER_PERSON: "This seems to be another person than in the other photos.",
+    PhotoCode.DUPLICATE: "This is the same picture as another one; send a different one.",
+    PhotoCode.FILTERED: "The skin looks smoothed by a filter; turn beauty mode off.",
+    PhotoCode.GLARE: "Light reflects in the glasses; tilt them or move the lamp.",
+    PhotoCode.UNEVEN_LIGHT: "One side of the face is much darker; turn towards the light.",
+}
+
+SET_ADVICE: dict[SetCode, str] = {
+    SetCode.TOO_FEW_PHOTOS: "Send at least three usable photos; the likeness gets surer with each.",
+    SetCode.NO_FRONTAL_PHOTO: "No photo looks straight into the camera; add one.",
+    SetCode.NO_WELL_LIT_PHOTO: "No photo is evenly lit; add one that faces a window.",
+    SetCode.NO_SHARP_PHOTO: "No photo is really sharp; add one from the main camera of the phone.",
+    SetCode.NO_SHOULDERS: "Every photo ends at the neck; add one that shows the shoulders.",
+    SetCode.DIFFERENT_PEOPLE: "The photos seem to show different people; send one person's only.",
+    SetCode.DUPLICATES: "Some photos are copies of each other; different ones help more.",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a photo is left out (hard) and where it is only told (soft)."""
+
+    min_inter_eye: float = 32.0
+    low_inter_eye: float = 80.0
+    min_sharpness: float = 3.2
+    low_sharpness: float = 6.0
+    max_yaw: float = 38.0
+    high_yaw: float = 20.0
+    max_pitch: float = 40.0
+    high_pitch: float = 27.0
+    min_luminance: float = 0.012
+    max_burnt: float = 0.40
+    high_burnt: float = 0.12
+    low_texture: float = 0.26
+    high_glare: float = 0.05
+    low_uniformity: float = 0.12
+    frontal_yaw: float = 14.0
+    frontal_pitch: float = 24.0
+    enough_photos: int = 3
+    same_picture_bits: int = 5
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What was measured on one photo; None where it could not be.
+
+    Attributes:
+        size: (width, height) of the upright photo.
+        faces: how many faces were found.
+        box: float32 [4] of the chosen face.
+        landmarks: float32 [5, 2] of the chosen face.
+        angles: head pose, degrees.
+        inter_eye: distance of the eyes, pixels.
+        sharpness: levels, see `quality.realism.sharpness`.
+        light: luminance components of the face.
+        highlight: luminance, 0..1, that the brightest 1% of the face reaches.
+        skin_texture: L*, see `imaging.skin.texture`; None for faces too small to tell.
+        glare: fraction of the eye regions that is burnt to colourless white.
+        room_below: from the chin to the lower edge, in face units.
+        picture_hash: 64-bit perceptual hash.
+        similarity: to the template of the set's other photos, None until it is known.
+        threshold: the recogniser's threshold for that.
+    """
+
+    size: tuple[int, int]
+    faces: int
+    picture_hash: int
+    box: NDArray[np.float32] | None = None
+    landmarks: NDArray[np.float32] | None = None
+    angles: FaceAngles | None = None
+    inter_eye: float = 0.0
+    sharpness: float = 0.0
+    light: ofiq.FaceLight | None = None
+    highlight: float = 1.0
+    skin_texture: float | None = None
+    glare: float = 0.0
+    room_below: float = 0.0
+    similarity: float | None = None
+    threshold: float = 0.0
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The verdict on one photo.
+
+    Attributes:
+        code: OK, or the first reason to leave it out.
+        concerns: what else is wrong, without leaving it out.
+        advice: a plain sentence for each.
+        weight: 0..1, what it should count in a template; 0 where it is left out.
+    """
+
+    code: PhotoCode
+    concerns: tuple[PhotoCode, ...]
+    advice: tuple[str, ...]
+    weight: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether the photo may be used."""
+        return self.code is PhotoCode.OK
+
+
+@dataclass(frozen=True)
+class SetAdvice:
+    """One thing that a set of photos lacks."""
+
+    code: str
+    message: str
+
+
+def measure_photo(
+    image: U8,
+    faces: int,
+    box: NDArray[np.float32] | None,
+    landmarks: NDArray[np.float32] | None,
+) -> PhotoFacts:
+    """Return the facts of one photo.
+
+    Args:
+        image: uint8 [h, w, 3], upright.
+        faces: how many were found.
+        box: float32 [4] of the chosen face, None where there is none.
+        landmarks: float32 [5, 2] of it.
+    """
+    size = (image.shape[1], image.shape[0])
+    code = perceptual_hash(image)
+    if landmarks is None:
+        return PhotoFacts(size=size, faces=faces, picture_hash=code)
+    part, points = _around_face(image, landmarks)
+    face = shape_of(points)
+    level = ofiq.luminance(part)
+    inside = face_mask(points, (part.shape[1], part.shape[0])) > 0
+    bright = float(np.percentile(level[inside], 99)) / 255 if inside.any() else 0.0
+    whole = shape_of(landmarks)
+    return PhotoFacts(
+        size=size,
+        faces=faces,
+        picture_hash=code,
+        box=box,
+        landmarks=landmarks,
+        angles=face_angles(landmarks),
+        inter_eye=whole.inter_eye,
+        sharpness=realism.sharpness(part, points),
+        light=ofiq.face_light(part, points),
+        highlight=bright,
+        skin_texture=_skin_texture(part, points) if whole.scale >= 80 else None,
+        glare=_glare(part, points, face.scale),
+        room_below=(size[1] - whole.chin_y) / whole.scale,
+    )
+
+
+def _around_face(image: U8, landmarks: NDArray[np.float32]) -> tuple[U8, NDArray[np.float64]]:
+    """Return the head at no more than 160 px of face scale, so that cost does not grow."""
+    face = shape_of(landmarks)
+    reach = 2.6 * face.scale
+    x0, y0 = max(0, int(face.eyes[0] - reach)), max(0, int(face.eyes[1] - reach))
+    x1, y1 = int(face.eyes[0] + reach) + 1, int(face.eyes[1] + reach) + 1
+    part = np.ascontiguousarray(image[y0:y1, x0:x1])
+    points = np.asarray(landmarks, np.float64) - (x0, y0)
+    ratio = min(1.0, 160.0 / face.scale)
+    if ratio < 1:
+        size = (round(part.shape[1] * ratio), round(part.shape[0] * ratio))
+        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+        points = points * ratio
+    return part, points
+
+
+def _skin_texture(part: U8, points: NDArray[np.float64]) -> float:
+    """Return texture without the share that is plain grain."""
+    band, fine = texture(part, points), finest_texture(part, points)
+    return float(max(band**2 - (0.19 * fine) ** 2, 0.0) ** 0.5)
+
+
+def _glare(part: U8, points: NDArray[np.float64], scale: float) -> float:
+    mask = np.zeros(part.shape[:2], np.uint8)
+    for x, y in points[:2]:
+        axes = (max(1, round(0.42 * scale)), max(1, round(0.3 * scale)))
+        cv2.ellipse(mask, (round(float(x)), round(float(y))), axes, 0, 0, 360, 255, -1)
+    pixels = part[mask > 0]
+    if pixels.size == 0:
+        return 0.0
+    lab = to_lab(pixels)
+    burnt = (lab[:, 0] > 94) & (np.hypot(lab[:, 1], lab[:, 2]) < 9)
+    return float(burnt.mean())
+
+
+def perceptual_hash(image: U8) -> int:
+    """Return the 64-bit DCT hash (pHash): signs of the low frequencies against their median."""
+    small = cv2.resize(luma(image), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low = cv2.dct(small)[:8, :8].ravel()
+    bits = low > np.median(low[1:])
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def assess(facts: PhotoFacts, limits: Limits | None = None) -> Assessment:
+    """Return the verdict on one photo.
+
+    Args:
+        facts: of `measure_photo`, with the similarity filled in where it is known.
+        limits: where photos are left out.
+    """
+    limits = limits or Limits()
+    if facts.landmarks is None:
+        code = PhotoCode.SEVERAL_FACES if facts.faces > 1 else PhotoCode.NO_FACE
+        return Assessment(code, (), (ADVICE[code],), 0.0)
+    hard = _hard(facts, limits)
+    soft = tuple(code for code in _soft(facts, limits) if code not in hard)
+    if hard:
+        told = (*hard[1:], *soft)
+        return Assessment(hard[0], told, tuple(ADVICE[c] for c in (hard[0], *told)), 0.0)
+    sentences = tuple(ADVICE[code] for code in soft)
+    return Assessment(PhotoCode.OK, soft, sentences, _weight(facts, limits))
+
+
+def _hard(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
+    assert facts.angles is not None
+    assert facts.light is not None
+    checks = (
+        (facts.inter_eye < limits.min_inter_eye, PhotoCode.FACE_TOO_SMALL),
+        (
+            facts.similarity is not None and facts.similarity < facts.threshold,
+            PhotoCode.OTHER_PERSON,
+        ),
+        (facts.sharpness < limits.min_sharpness, PhotoCode.BLURRED),
+        (
+            abs(facts.angles.yaw) > limits.max_yaw or abs(facts.angles.pitch) > limits.max_pitch,
+            PhotoCode.POSE_TOO_STRONG,
+        ),
+        (facts.light.mean.value < limits.min_luminance, PhotoCode.TOO_DARK),
+        (facts.light.over_exposure.value > limits.max_burnt, PhotoCode.TOO_BRIGHT),
+    )
+    return tuple(code for failed, code in checks if failed)
+
+
+def _soft(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
+    assert facts.angles is not None
+    assert facts.light is not None
+    light = facts.light
+    smooth = facts.skin_texture is not None and facts.skin_texture < limits.low_texture
+    checks = (
+        (facts.inter_eye < limits.low_inter_eye, PhotoCode.FACE_TOO_SMALL),
+        (facts.sharpness < limits.low_sharpness, PhotoCode.BLURRED),
+        (
+            abs(facts.angles.yaw) > limits.high_yaw or abs(facts.angles.pitch) > limits.high_pitch,
+            PhotoCode.POSE_TOO_STRONG,
+        ),
+        # A dark complexion in good light has highlights; a face in the dark has none.
+        (light.under_exposure.value > 0.7 and facts.highlight < 0.3, PhotoCode.TOO_DARK),
+        (light.over_exposure.value > limits.high_burnt, PhotoCode.TOO_BRIGHT),
+        # Sharp features with skin that has no texture: a filter. Both soft: blur.
+        (smooth and facts.sharpness >= limits.low_sharpness, PhotoCode.FILTERED),
+        (facts.glare > limits.high_glare, PhotoCode.GLARE),
+        (light.uniformity.value < limits.low_uniformity, PhotoCode.UNEVEN_LIGHT),
+    )
+    return tuple(code for failed, code in checks if failed)
+
+
+def _weight(facts: PhotoFacts, limits: Limits) -> float:
+    """Return 0.05..1: frontal, sharp, large, well-lit faces count most."""
+    assert facts.angles is not None
+    assert facts.light is not None
+    pose = np.cos(np.radians(facts.angles.yaw)) * np.cos(np.radians(facts.angles.pitch))
+    sharp = min(1.0, facts.sharpness / (2 * limits.low_sharpness))
+    large = min(1.0, facts.inter_eye / limits.low_inter_eye)
+    dark = max(0.0, facts.light.under_exposure.value - 0.7) / 0.3
+    lit = 1.0 - 0.5 * dark - 0.5 * min(1.0, facts.light.over_exposure.value / limits.max_burnt)
+    return float(np.clip(pose**2 * (0.3 + 0.7 * sharp) * (0.4 + 0.6 * large) * lit, 0.05, 1.0))
+
+
+def duplicates(facts: Sequence[PhotoFacts], limits: Limits | None = None) -> frozenset[int]:
+    """Return the indices of photos that repeat an earlier one of the sequence.
+
+    Two photos are one when their hashes differ in at most `same_picture_bits` of 64 and the face
+    sits at the same place: a burst of selfies, or one file saved twice.
+    """
+    limits = limits or Limits()
+    again = set()
+    for (i, first), (j, second) in combinations(enumerate(facts), 2):
+        if i in again:
+            continue
+        bits = (first.picture_hash ^ second.picture_hash).bit_count()
+        if bits <= limits.same_picture_bits and _same_place(first, second):
+            again.add(j)
+    return frozenset(again)
+
+
+def _same_place(first: PhotoFacts, second: PhotoFacts) -> bool:
+    if first.landmarks is None or second.landmarks is None:
+        return first.landmarks is None and second.landmarks is None
+    a = np.asarray(first.landmarks, np.float64) / first.size[0]
+    b = np.asarray(second.landmarks, np.float64) / second.size[0]
+    unit = shape_of(a).scale
+    return bool(np.abs(a - b).max() < 0.06 * unit)
+
+
+def review(
+    facts: Sequence[PhotoFacts],
+    assessments: Sequence[Assessment],
+    limits: Limits | None = None,
+) -> tuple[SetAdvice, ...]:
+    """Return what the set lacks, the most important first.
+
+    Args:
+        facts: of every photo.
+        assessments: of the same photos, in the same order.
+        limits: what is enough.
+    """
+    limits = limits or Limits()
+    codes = [item.code for item in assessments]
+    used = [f for f, item in zip(facts, assessments, strict=True) if item.usable]
+    missing: list[SetCode] = []
+    if PhotoCode.OTHER_PERSON in codes:
+        missing.append(SetCode.DIFFERENT_PEOPLE)
+    if len(used) < limits.enough_photos:
+        missing.append(SetCode.TOO_FEW_PHOTOS)
+    if used:
+        missing += _lacking(used, limits)
+    if PhotoCode.DUPLICATE in codes:
+        missing.append(SetCode.DUPLICATES)
+    return tuple(SetAdvice(code.value, SET_ADVICE[code]) for code in missing)
+
+
+def _lacking(used: Sequence[PhotoFacts], limits: Limits) -> list[SetCode]:
+    def frontal(photo: PhotoFacts) -> bool:
+        return (
+            photo.angles is not None
+            and abs(photo.angles.yaw) <= limits.frontal_yaw
+            and abs(photo.angles.pitch) <= limits.frontal_pitch
+        )
+
+    def well_lit(photo: PhotoFacts) -> bool:
+        return not {PhotoCode.TOO_DARK, PhotoCode.TOO_BRIGHT, PhotoCode.UNEVEN_LIGHT} & set(
+            _soft(photo, limits)
+        )
+
+    checks = (
+        (any(frontal(photo) for photo in used), SetCode.NO_FRONTAL_PHOTO),
+        (any(well_lit(photo) for photo in used), SetCode.NO_WELL_LIT_PHOTO),
+        (any(photo.sharpness >= limits.low_sharpness for photo in used), SetCode.NO_SHARP_PHOTO),
+        # Shoulders need about one face unit below the chin.
+        (any(photo.room_below >= 0.9 for photo in used), SetCode.NO_SHOULDERS),
+    )
+    return [code for there, code in checks if not there]
+
+
+def mark_duplicates(
+    assessments: Sequence[Assessment], again: frozenset[int]
+) -> tuple[Assessment, ...]:
+    """Return the assessments with usable repeats turned into DUPLICATE."""
+    return tuple(
+        Assessment(PhotoCode.DUPLICATE, item.concerns, (ADVICE[PhotoCode.DUPLICATE],), 0.0)
+        if index in again and item.usable
+        else item
+        for index, item in enumerate(assessments)
+    )

@@ -1,0 +1,360 @@
+"""Style guides: versioned YAML that says what an organisation's headshots look like.
+
+A style is never changed in place: a change gets a new version beside the old one, so that a new
+hire next year can have the look of this year's team. Every mistake in a guide is told at load with
+its file and path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from headshot.errors import HeadshotError, StyleError
+from headshot.imaging.background import AUTO_OPTIONS, BackgroundSpec, rgb_of
+from headshot.imaging.encode import EncodeSpec
+from headshot.imaging.framing import FramingSpec
+from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds
+from headshot.imaging.renditions import DEFAULT_TEMPLATE, RenditionSpec
+from headshot.imaging.retouch import RetouchLevel
+from headshot.imaging.tone import ToneSpec
+
+BUILTIN = Path(__file__).resolve().parent.parent / "styles"
+_MAX_FILE_BYTES = 64 * 1024
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Guide(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class FramingGuide(_Guide):
+    """See `headshot.imaging.framing.FramingSpec`."""
+
+    eye_line: Annotated[float, Field(ge=0.25, le=0.45)] = FramingSpec.eye_line
+    head_height: Annotated[float, Field(ge=0.3, le=0.7)] = FramingSpec.head_height
+    top_margin: Annotated[float, Field(ge=0.0, le=0.2)] = FramingSpec.top_margin
+    max_roll: Annotated[float, Field(ge=0, le=30)] = FramingSpec.max_roll
+    circle_margin: Annotated[float, Field(ge=0, le=0.1)] = FramingSpec.circle_margin
+
+
+class BackgroundGuide(_Guide):
+    """What may stand behind the person.
+
+    Attributes:
+        default: the option taken where the caller names none.
+        options: "auto", "blur", a colour (name or #RRGGBB) or "gradient:COLOUR".
+        auto_tones: colours that "auto" chooses from by the face.
+        allow_other: whether a caller may ask for a background that is not among the options.
+    """
+
+    default: str = "auto"
+    options: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = ("auto",)
+    auto_tones: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)] = AUTO_OPTIONS
+    allow_other: bool = True
+
+    @field_validator("options", "auto_tones")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _background_of(name, ())
+        return names
+
+    @model_validator(mode="after")
+    def _default_is_an_option(self) -> BackgroundGuide:
+        if self.default not in self.options:
+            raise ValueError(f"default {self.default!r} is not among the options")
+        return self
+
+
+class ToneGuide(_Guide):
+    """See `headshot.imaging.tone.ToneSpec`."""
+
+    white_level: Annotated[float, Field(ge=180, le=250)] = ToneSpec.white_level
+    max_stops: Annotated[float, Field(ge=0, le=1.5)] = ToneSpec.max_stops
+    white_balance: Fraction = ToneSpec.white_balance
+    temperature: Annotated[float, Field(ge=5000, le=8000)] = ToneSpec.temperature
+    contrast: Annotated[float, Field(ge=30, le=85)] = ToneSpec.contrast
+    max_contrast: Annotated[float, Field(ge=0, le=0.3)] = ToneSpec.max_contrast
+    max_delta_ita: Annotated[float, Field(gt=0, le=3)] = ToneSpec.max_delta_ita
+    max_delta_ita_poor_light: Annotated[float, Field(gt=0, le=8)] = (
+        ToneSpec.max_delta_ita_poor_light
+    )
+
+
+class RenditionGuide(_Guide):
+    """One file that the style delivers; see `headshot.imaging.renditions.RenditionSpec`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+    width: Annotated[int, Field(ge=32, le=4096)]
+    height: Annotated[int, Field(ge=32, le=4096)]
+    dpi: Annotated[int, Field(ge=1, le=1200)] = 72
+    format: Literal["jpeg", "png", "webp", "avif", "tiff"] = "jpeg"
+    quality: Annotated[int, Field(ge=1, le=100)] = 92
+    progressive: bool = False
+    transparent: bool = False
+    file_name: str = DEFAULT_TEMPLATE
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> RenditionGuide:
+        try:
+            self.spec()
+        except HeadshotError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def spec(self) -> RenditionSpec:
+        """Return what the renditions module makes it from."""
+        return RenditionSpec(
+            name=self.name,
+            width=self.width,
+            height=self.height,
+            dpi=self.dpi,
+            encode=EncodeSpec(
+                format=self.format, quality=self.quality, progressive=self.progressive
+            ),
+            transparent=self.transparent,
+            file_name=self.file_name,
+        )
+
+
+class BoundsGuide(_Guide):
+    """The values of one measure that pass; a missing end is open."""
+
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BoundsGuide:
+        Bounds(self.low, self.high)
+        return self
+
+
+class StudioGuide(_Guide):
+    """Texts for the studio profile's diffusion model; the compact profile has no use for them."""
+
+    prompt: Annotated[str, Field(min_length=8, max_length=1000)]
+    negative_prompt: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Style(_Guide):
+    """One version of one style guide."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
+    version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}$")]
+    description: Annotated[str, Field(min_length=1, max_length=400)]
+    framing: FramingGuide = FramingGuide()
+    background: BackgroundGuide
+    tone: ToneGuide = ToneGuide()
+    retouch: RetouchLevel = RetouchLevel.LIGHT
+    light_wrap: Annotated[float, Field(ge=0, le=0.5)] = 0.22
+    renditions: Annotated[tuple[RenditionGuide, ...], Field(min_length=1, max_length=16)]
+    quality: dict[str, BoundsGuide] = {}
+    studio: StudioGuide
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _quoted(cls, value: object) -> object:
+        # YAML reads 1.10 as the number 1.1: another version.
+        if isinstance(value, float | int):
+            raise ValueError(f'write the version in quotes: "{value}"')
+        return value
+
+    @field_validator("quality")
+    @classmethod
+    def _measures_exist(cls, bounds: dict[str, BoundsGuide]) -> dict[str, BoundsGuide]:
+        for name in bounds:
+            if name not in DEFAULT_BOUNDS:
+                raise ValueError(f"{name!r} is no measure; there are {', '.join(DEFAULT_BOUNDS)}")
+        return bounds
+
+    @field_validator("renditions")
+    @classmethod
+    def _names_differ(cls, items: tuple[RenditionGuide, ...]) -> tuple[RenditionGuide, ...]:
+        names = [item.name for item in items]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"rendition names occur twice: {', '.join(twice)}")
+        return items
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The version as numbers: 1.10 is newer than 1.9."""
+        return tuple(int(part) for part in self.version.split("."))
+
+    def framing_spec(self) -> FramingSpec:
+        """Return the composition."""
+        return FramingSpec(**self.framing.model_dump())
+
+    def tone_spec(self) -> ToneSpec:
+        """Return the targets of exposure, balance and contrast."""
+        return ToneSpec(**self.tone.model_dump())
+
+    def background_spec(self, option: str | None = None) -> BackgroundSpec:
+        """Return the background of one option, by default the style's own.
+
+        Raises:
+            StyleError: not a background, or not one of this style's where it allows no other.
+        """
+        name = option or self.background.default
+        if name not in self.background.options and not self.background.allow_other:
+            raise StyleError(
+                f"style {self.id} allows the backgrounds {', '.join(self.background.options)}, "
+                f"not {name}",
+                reason="BACKGROUND_NOT_IN_STYLE",
+            )
+        try:
+            return _background_of(name, self.background.auto_tones)
+        except ValueError as error:
+            raise StyleError(str(error)) from None
+
+    def rendition_specs(self) -> tuple[RenditionSpec, ...]:
+        """Return the files that the style delivers."""
+        return tuple(item.spec() for item in self.renditions)
+
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Return the bounds that differ from the defaults, by measure."""
+        return {name: Bounds(item.low, item.high) for name, item in self.quality.items()}
+
+
+def _background_of(name: str, auto_tones: tuple[str, ...]) -> BackgroundSpec:
+    """Return the background of an option's text; ValueError where it is none."""
+    tones = auto_tones or AUTO_OPTIONS
+    if name == "auto":
+        return BackgroundSpec("auto", options=tones)
+    if name == "blur":
+        return BackgroundSpec("blur", options=tones)
+    kind, _, colour = name.rpartition(":")
+    if kind not in ("", "gradient"):
+        raise ValueError(
+            f'{name!r} is no background: use auto, blur, a colour or "gradient:COLOUR"'
+        )
+    rgb_of(colour)
+    return BackgroundSpec("gradient" if kind else "solid", colour=colour, options=tones)
+
+
+class StyleBook:
+    """All styles and versions that are loaded."""
+
+    def __init__(self, styles: tuple[Style, ...]) -> None:
+        self._styles = tuple(sorted(styles, key=lambda style: (style.id, style.order)))
+
+    def __iter__(self) -> Iterator[Style]:
+        return iter(self._styles)
+
+    def __len__(self) -> int:
+        return len(self._styles)
+
+    def get(self, style_id: str, version: str | None = None) -> Style:
+        """Return a style, its newest version by default.
+
+        Raises:
+            StyleError: UNKNOWN_STYLE; the message names what there is.
+        """
+        known = [style for style in self._styles if style.id == style_id]
+        if not known:
+            names = ", ".join(sorted({style.id for style in self._styles}))
+            raise StyleError(
+                f"there is no style {style_id!r}; there are {names}", reason="UNKNOWN_STYLE"
+            )
+        if version is None:
+            return known[-1]
+        for style in known:
+            if style.version == version:
+                return style
+        versions = ", ".join(style.version for style in known)
+        raise StyleError(
+            f"style {style_id} has no version {version!r}; it has {versions}",
+            reason="UNKNOWN_STYLE",
+        )
+
+
+def load_styles(extra_dir: Path | None = None) -> StyleBook:
+    """Load the built-in guides and an organisation's own.
+
+    Args:
+        extra_dir: folder of further *.yaml guides, or None.
+
+    Raises:
+        StyleError: a guide is malformed, or one id and version occurs twice.
+    """
+    folders = [BUILTIN] if extra_dir is None else [BUILTIN, extra_dir]
+    found: dict[tuple[str, str], str] = {}
+    styles = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise StyleError(f"the style folder {folder.name!r} does not exist")
+        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+            style = parse_style(path.read_text(encoding="utf-8"), path.name)
+            key = (style.id, style.version)
+            if key in found:
+                raise StyleError(
+                    f"{path.name}: style {style.id} {style.version} is also in {found[key]}; "
+                    "a change needs a new version"
+                )
+            found[key] = path.name
+            styles.append(style)
+    return StyleBook(tuple(styles))
+
+
+def parse_style(text: str, name: str) -> Style:
+    """Return the style of a YAML text.
+
+    Args:
+        text: the guide.
+        name: of its file, for messages.
+
+    Raises:
+        StyleError: every mistake, each with its path: "x.yaml: framing.eye_line: ...".
+    """
+    if len(text.encode()) > _MAX_FILE_BYTES:
+        raise StyleError(f"{name}: a style guide has at most {_MAX_FILE_BYTES} bytes")
+    try:
+        data: Any = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "it is not YAML"
+        raise StyleError(f"{name}{where}: {problem}") from None
+    if not isinstance(data, dict):
+        raise StyleError(f"{name}: a style guide is a mapping of keys")
+    try:
+        return Style.model_validate(data)
+    except ValidationError as error:
+        raise StyleError("; ".join(_messages(name, error))) from None
+
+
+def _messages(name: str, error: ValidationError) -> list[str]:
+    out = []
+    found = error.errors(include_url=False, include_context=False)
+    deeper = {item["loc"][:k] for item in found for k in range(1, len(item["loc"]))}
+    for item in found:
+        if item["type"] == "too_short" and item["loc"] in deeper:
+            continue  # its elements were bad, not missing
+        path = ".".join(str(part) for part in item["loc"]) or "the guide"
+        text = item["msg"].removeprefix("Value error, ")
+        text = "no such key" if item["type"] == "extra_forbidden" else text
+        given = item.get("input")
+        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
+        out.append(f"{name}: {path}: {text}{shown}")
+    return out
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML where a key that occurs twice is a mistake, not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} occurs twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
