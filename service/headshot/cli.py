@@ -176,7 +176,7 @@ def create(
     if background:
         options.background.CopyFrom(_background(background))
     if retouch:
-        options.retouch = style_pb2.RetouchLevel.Value(f"RETOUCH_LEVEL_{retouch.upper()}")
+        options.MergeFrom(pb.HeadshotOptions(retouch=f"RETOUCH_LEVEL_{retouch.upper()}"))
     request = pb.CreateHeadshotRequest(
         photos=[photo(path) for path in photos], options=options, consent_reference=consent
     )

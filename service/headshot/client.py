@@ -80,7 +80,7 @@ class HeadshotCallError(Exception):
 
 
 def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
     return status.details if status is not None else ()
 
 
@@ -139,7 +139,7 @@ class AsyncHeadshotClient:
             if credentials is None
             else grpc.aio.secure_channel(target, credentials, options=_CHANNEL_OPTIONS)
         )
-        self.stub: Any = headshot_service_pb2_grpc.HeadshotServiceStub(self._channel)
+        self.stub: Any = headshot_service_pb2_grpc.HeadshotServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
@@ -153,7 +153,7 @@ class AsyncHeadshotClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._channel.close()
+        await self._channel.close(None)
 
     async def _unary(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         for attempt in range(self._retry.attempts):

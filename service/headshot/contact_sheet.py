@@ -19,9 +19,7 @@ def _open(data: bytes) -> Image.Image:
     return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
 
 
-def _row(
-    sheet: Image.Image, top: int, title: str, tiles: list[tuple[str, Image.Image]]
-) -> int:
+def _row(sheet: Image.Image, top: int, title: str, tiles: list[tuple[str, Image.Image]]) -> int:
     """Draw one row of pictures with captions; return the top of the next row."""
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, top), title, fill=_INK, font=ImageFont.load_default(20))

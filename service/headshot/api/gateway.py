@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import cv2
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
 from headshot.api.admission import AdmissionController, AdmissionLimits
@@ -67,7 +69,7 @@ class Gateway:
     pipeline: Pipeline
     metrics: Metrics
     _server: grpc.aio.Server
-    _health: health.aio.HealthServicer
+    _health: HealthServicer
     _settings: Settings
     _draining: bool = False
 
@@ -139,16 +141,24 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             ),
             AuditTrail(audit),
         )
-        headshot_service_pb2_grpc.add_HeadshotServiceServicer_to_server(servicer, server)
-        checks = health.aio.HealthServicer()
+        headshot_service_pb2_grpc.add_HeadshotServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        checks = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        names = [SERVICE, health.SERVICE_NAME]
+        names = [SERVICE, HEALTH]
         metrics.known_methods(_methods())
         if settings.reflection:
             reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], server)
         port = _bind(server, settings, metrics)
         gateway = Gateway(
-            f"{settings.host}:{port}", 0, client, triton, pipeline, metrics, server, checks, settings
+            f"{settings.host}:{port}",
+            0,
+            client,
+            triton,
+            pipeline,
+            metrics,
+            server,
+            checks,
+            settings,
         )
         heartbeat = LoopHeartbeat(metrics)
         operations = OperationsServer(
@@ -247,7 +257,10 @@ def _describe_models(metrics: Metrics, models: ModelSet, settings: Settings) -> 
     metrics.match_threshold(models.encoder.match_threshold)
     for model in models.all():
         metrics.model_info(
-            model.name, model.version, models.profile, model.parameters.get("recogniser", "")
+            model.name,
+            model.parameters.get("version", "1"),
+            models.profile,
+            model.parameters.get("recogniser", ""),
         )
 
 
@@ -260,7 +273,7 @@ def _methods() -> list[str]:
     ]
 
 
-async def _watch(gateway: Gateway, checks: health.aio.HealthServicer) -> None:
+async def _watch(gateway: Gateway, checks: HealthServicer) -> None:
     """Keep health, readiness and the endpoint gauges in step with Triton."""
     restarts = 0
     while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from headshot.imaging.encode import MEDIA_TYPES, OutputFormat
 from headshot.pipeline.requests import (
     BackgroundWish,
     BackgroundKind,
@@ -30,9 +31,10 @@ _RETOUCH = {
 }
 
 
-def image_format(value: style_pb2.ImageFormat, default: str = "") -> str:
-    """Return a format's name, or `default` where none was asked for."""
-    return _FORMATS[value] or default
+def image_format(value: style_pb2.ImageFormat, default: OutputFormat) -> OutputFormat:
+    """Return a format, or `default` where none was asked for."""
+    name = _FORMATS[value]
+    return next((known for known in MEDIA_TYPES if known == name), default)
 
 
 def photo(message: photo_pb2.Photo) -> PhotoInput:

@@ -51,8 +51,8 @@ def photo(report: PhotoReport) -> photo_pb2.PhotoVerdict:
         index=report.index,
         photo_id=report.photo_id,
         used=report.used,
-        code=photo_pb2.PhotoCode.Value(f"PHOTO_CODE_{report.code}"),
-        concerns=[photo_pb2.PhotoCode.Value(f"PHOTO_CODE_{code}") for code in report.concerns],
+        code=f"PHOTO_CODE_{report.code}",
+        concerns=[f"PHOTO_CODE_{code}" for code in report.concerns],
         advice=report.advice,
         reason=report.reason,
         weight=report.weight,
@@ -94,11 +94,14 @@ def quality(report: QualityReport) -> quality_pb2.QualityReport:
             value=measure.value,
             unit=measure.unit,
             passed=measure.passed,
+            standard=measure.standard,
         )
-        if measure.lower is not None:
-            item.lower = measure.lower
-        if measure.upper is not None:
-            item.upper = measure.upper
+        if measure.bounds.low is not None:
+            item.lower = measure.bounds.low
+        if measure.bounds.high is not None:
+            item.upper = measure.bounds.high
+        if measure.component is not None:
+            item.component = measure.component
     return message
 
 

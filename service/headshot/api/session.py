@@ -103,7 +103,8 @@ class Sessions:
 
     def deadline(self, context: Context) -> Deadline:
         """Return the caller's deadline, bounded by the operator's, a little early."""
-        remaining = context.time_remaining()
+        # The stubs leave out that a caller may set no deadline.
+        remaining: float | None = context.time_remaining()
         if remaining is None:
             return Deadline.after(self._settings.default_deadline_s)
         return Deadline.after(

@@ -106,13 +106,14 @@ async def serve_with_workers(settings: Settings) -> None:
         stack.callback(operations.stop)
         tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
         _log.info("serving", address=f"{settings.host}:{port}", workers=len(workers))
-        done, _ = await asyncio.wait(
-            [asyncio.ensure_future(stop.wait()), *tasks], return_when=asyncio.FIRST_COMPLETED
-        )
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*(worker.stop(settings.drain_s + 5) for worker in workers))
-        for task in done:
+        stopped.cancel()
+        for task in failed:
             task.result()
 
 
@@ -120,4 +121,3 @@ def _readiness(workers: list[Worker]) -> Health:
     missing = sum(not worker.ready for worker in workers)
     reasons = (f"{missing} of {len(workers)} workers are not ready",) if missing else ()
     return Health(ok=missing == 0, reasons=reasons)
-

@@ -30,8 +30,9 @@ def _rules(descriptor: Descriptor) -> tuple[tuple[FieldDescriptor, Any], ...]:
     found = []
     for field in descriptor.fields:
         options = field.GetOptions()
-        has = options.HasExtension(rules_pb2.rules)
-        found.append((field, options.Extensions[rules_pb2.rules] if has else None))
+        extension: Any = rules_pb2.rules
+        has = options.HasExtension(extension)
+        found.append((field, options.Extensions[extension] if has else None))
     return tuple(found)
 
 
@@ -60,7 +61,7 @@ def _scalar(field: FieldDescriptor, rules: Any, value: Any) -> Iterator[str]:
         return
     if rules.always_true and value is not True:
         yield "may only be true; leave it out otherwise"
-    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM:
+    if field.enum_type is not None:
         if rules.defined and value not in field.enum_type.values_by_number:
             known = ", ".join(name.name for name in field.enum_type.values)
             yield f"is {value}; one of {known} is expected"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ async def make_conditioning(
     Raises:
         ModelContractError: the denoiser wants an input that nothing here can fill.
     """
-    filled: dict[str, NDArray[object]] = {}
+    filled: dict[str, NDArray[Any]] = {}
     for name in sorted(engine.models.denoiser.inputs - _LOOP_INPUTS):
         if name == "reference":
             filled[name] = reference[None]
@@ -65,5 +67,5 @@ async def make_conditioning(
     return Conditioning(reference, filled)
 
 
-def _text(value: str) -> NDArray[object]:
+def _text(value: str) -> NDArray[Any]:
     return np.array([[value.encode()]], dtype=object)

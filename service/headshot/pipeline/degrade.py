@@ -61,26 +61,34 @@ def expected_seconds(costs: StageCosts, effort: Effort) -> float:
     return loop + fixed + enlarge + costs.expect(finish)
 
 
-def fit(costs: StageCosts, effort: Effort, remaining_s: float) -> tuple[Effort, tuple[str, ...]]:
+def fit(
+    costs: StageCosts, effort: Effort, remaining_s: float, *, keep: bool = False
+) -> tuple[Effort, tuple[str, ...]]:
     """Return the largest effort that the time left allows, and what was given up for it.
 
     The order of giving up: candidates, then steps down to two, then the enlargement. What still
     does not fit is refused before it wastes time.
+
+    Args:
+        costs: what stages took lately.
+        effort: what was asked for.
+        remaining_s: seconds to the deadline.
+        keep: refuse instead of giving anything up.
 
     Raises:
         DeadlineError: even the smallest effort does not fit.
     """
     budget = remaining_s * _USABLE
     given_up: list[str] = []
-    if expected_seconds(costs, effort) > budget and effort.candidates > 1:
+    if expected_seconds(costs, effort) > budget and effort.candidates > 1 and not keep:
         given_up.append(FEWER_CANDIDATES)
         while effort.candidates > 1 and expected_seconds(costs, effort) > budget:
             effort = Effort(effort.candidates - 1, effort.steps, effort.upscaled)
-    if expected_seconds(costs, effort) > budget and effort.steps > _FEWEST_STEPS:
+    if expected_seconds(costs, effort) > budget and effort.steps > _FEWEST_STEPS and not keep:
         given_up.append(FEWER_STEPS)
         while effort.steps > _FEWEST_STEPS and expected_seconds(costs, effort) > budget:
             effort = Effort(effort.candidates, effort.steps - 1, effort.upscaled)
-    if expected_seconds(costs, effort) > budget and effort.upscaled:
+    if expected_seconds(costs, effort) > budget and effort.upscaled and not keep:
         given_up.append(SMALLER_RENDITIONS)
         effort = Effort(effort.candidates, effort.steps, upscaled=False)
     if expected_seconds(costs, effort) > budget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class Conditioning:
     """
 
     reference: Image
-    inputs: dict[str, NDArray[object]]
+    inputs: dict[str, NDArray[Any]]
 
 
 async def encode_latent(engine: Engine, call: Call, image: Image) -> Latent:
@@ -56,7 +57,8 @@ async def encode_latent(engine: Engine, call: Call, image: Image) -> Latent:
             call.deadline, latents.pixel_unshuffle, image, info.latent_factor
         )
     outputs = await engine.infer(call, "denoise", "latent_encoder", {"image": image[None]})
-    return np.asarray(outputs["latent"], np.float32)[0]
+    first: NDArray[np.float32] = np.asarray(outputs["latent"], np.float32)[0]
+    return first
 
 
 async def decode_latent(engine: Engine, call: Call, latent: Latent) -> Image:
@@ -69,7 +71,8 @@ async def decode_latent(engine: Engine, call: Call, latent: Latent) -> Image:
     outputs = await engine.infer(
         call, "denoise", "latent_decoder", {"latent": latent[None].astype(np.float16)}
     )
-    return np.asarray(outputs["image"], np.uint8)[0]
+    first: NDArray[np.uint8] = np.asarray(outputs["image"], np.uint8)[0]
+    return first
 
 
 async def denoise_candidate(
@@ -100,7 +103,7 @@ async def denoise_candidate(
     count = len(sampler.timesteps)
     for index, timestep in enumerate(sampler.timesteps):
         call.deadline.check("a denoise step")
-        inputs: dict[str, NDArray[object]] = {
+        inputs: dict[str, NDArray[Any]] = {
             **conditioning.inputs,
             "sample": sampler.scale_input(sample, index)[None].astype(np.float16),
             "timestep": np.array([[timestep]], np.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -13,7 +14,7 @@ from headshot.telemetry.metrics import Metrics
 from headshot.triton.client import InferenceClient
 from headshot.triton.contracts import ModelSet
 
-Arrays = dict[str, NDArray[object]]
+Arrays = dict[str, NDArray[Any]]
 
 
 class Engine:
@@ -32,7 +33,7 @@ class Engine:
         call: Call,
         stage: str,
         model: str,
-        inputs: Mapping[str, NDArray[object]],
+        inputs: Mapping[str, NDArray[Any]],
         *,
         deadline: Deadline | None = None,
         urgent: bool = False,

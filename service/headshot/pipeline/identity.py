@@ -65,7 +65,8 @@ async def embed(
     outputs = await engine.infer(
         call, stage, model, {"face": aligned[None]}, urgent=stage == "verify"
     )
-    return np.asarray(outputs["embedding"], np.float32)[0]
+    first: NDArray[np.float32] = np.asarray(outputs["embedding"], np.float32)[0]
+    return first
 
 
 def _unit(vector: Vector) -> Vector:

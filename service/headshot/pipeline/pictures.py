@@ -18,9 +18,7 @@ _WHOLE_PIXELS = 640 * 640
 _TILE = 512
 
 
-async def matte(
-    engine: Engine, call: Call, image: Image, *, stage: str = "matte"
-) -> Image:
+async def matte(engine: Engine, call: Call, image: Image, *, stage: str = "matte") -> Image:
     """Return the person's opacity at the matting network's own resolution.
 
     Args:
@@ -66,4 +64,5 @@ async def upscale(engine: Engine, call: Call, image: Image) -> Image:
 
 async def _run(engine: Engine, call: Call, image: Image) -> Image:
     outputs = await engine.infer(call, "upscale", "upscaler", {"image": image[None]})
-    return np.asarray(outputs["upscaled"], np.uint8)[0]
+    first: NDArray[np.uint8] = np.asarray(outputs["upscaled"], np.uint8)[0]
+    return first

@@ -1,41 +1,194 @@
-"""From the chosen candidate to finished files: tone, retouch, background, crops, encoding.
+"""From the chosen candidate to composed pictures: tone, retouch, background, crops.
 
 All of it is work on pixels without models, done on one thread for one headshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging import background, compose, foreground, framing, geometry, grain, retouch, tone
+from headshot.imaging import (
+    background,
+    compose,
+    foreground,
+    framing,
+    geometry,
+    grain,
+    retouch,
+    tone,
+)
 from headshot.imaging import matte as mattes
-from headshot.imaging.background import BackgroundChoice, BackgroundSpec
+from headshot.imaging.background import BackgroundSpec, SubjectTones
 from headshot.imaging.framing import Crop, PortraitFrame
-from headshot.imaging.renditions import RenditionSpec
-from headshot.pipeline.styles import Style
+from headshot.imaging.grain import Grain
+from headshot.imaging.quality import Bounds, QualityReport, measure
+from headshot.imaging.tone import ToneSpec
 
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Finished:
-    """The toned and cut-out person, ready to be set on a background at any crop.
+class Person:
+    """The toned and cut-out person on the canvas, at a master resolution of s pixels a side.
 
     Attributes:
-        colours: uint8 [s, s, 3], the person with cleaned edge colours.
+        colours: uint8 [s, s, 3] with cleaned edge colours.
         scene: uint8 [s, s, 3], the same canvas with its own background.
-        alpha: float32 [s, s], opacity of the person.
-        landmarks: float32 [5, 2] in pixels of the canvas (not of s).
-        texture_kept: skin texture after retouch over before, 1 is untouched.
+        alpha: float32 [s, s], opacity of the person, 0..1.
+        frame: the plan of the canvas.
+        grain: of the person.
+        tones: skin, hair and clothing.
     """
 
     colours: Image
     scene: Image
     alpha: Alpha
-    landmarks: NDArray[np.float32]
-    texture_kept: float
+    frame: PortraitFrame
+    grain: Grain
+    tones: SubjectTones
+
+    @property
+    def side(self) -> int:
+        """Side of the master in pixels."""
+        return int(self.colours.shape[0])
+
+
+def cut_person(
+    candidate: Image,
+    enlarged: Image | None,
+    alpha_small: Image,
+    frame: PortraitFrame,
+    side: int,
+    tone_spec: ToneSpec,
+    retouch_level: str,
+) -> Person:
+    """Tone, retouch and cut out the person.
+
+    Args:
+        candidate: uint8 [canvas, canvas, 3], the chosen candidate.
+        enlarged: uint8 [4 canvas, 4 canvas, 3], the same enlarged; None to stay at
+            canvas size.
+        alpha_small: uint8 [h, w], the candidate's matte at the network's resolution.
+        frame: the plan of the canvas.
+        side: wanted side of the master in pixels, at most that of `enlarged`.
+        tone_spec: targets of exposure, balance and contrast.
+        retouch_level: none, light or standard.
+    """
+    canvas = frame.canvas
+    master = candidate if enlarged is None else enlarged
+    if master.shape[0] != side:
+        master = geometry.resize(master, (side, side))
+    ratio = side / canvas
+    rough = mattes.clean(alpha_small, seed=frame.landmarks[2] * (alpha_small.shape[0] / canvas))
+    alpha_canvas = mattes.refine_alpha(rough, candidate)
+    # Measured once on the canvas, applied as a table at any resolution.
+    _, toned = tone.adjust(candidate, frame.landmarks, alpha_canvas, tone_spec)
+    master = tone.apply_table(master, toned.table)
+    master, _ = retouch.apply(master, frame.landmarks * ratio, retouch_level)
+    alpha = mattes.refine_alpha(rough, master)
+    alpha = framing.limit_to_photo(alpha, frame)
+    colours = foreground.estimate(master, alpha)
+    return Person(
+        colours=colours,
+        scene=master,
+        alpha=alpha,
+        frame=frame,
+        grain=grain.measure(master, alpha),
+        tones=background.measure_tones(
+            tone.apply_table(candidate, toned.table), frame.landmarks, alpha_canvas
+        ),
+    )
+
+
+def plan_crops(person: Person, aspects: set[float]) -> dict[float, Crop]:
+    """Return the crop of each aspect (width over height)."""
+    return {
+        aspect: framing.plan_crop(person.frame, person.alpha, aspect) for aspect in sorted(aspects)
+    }
+
+
+def compose_crop(
+    person: Person,
+    crop: Crop,
+    size: tuple[int, int],
+    spec: BackgroundSpec,
+    seed: int,
+    light_wrap: float,
+) -> Image:
+    """Return one crop on its background, uint8 [h, w, 3].
+
+    Args:
+        person: of `cut_person`.
+        crop: of `plan_crops`.
+        size: (width, height) in pixels, of the crop's aspect.
+        spec: a concrete background.
+        seed: of dither and grain.
+        light_wrap: strength of the background's light on the person's edge.
+    """
+    canvas = person.frame.canvas
+    colours, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
+    ground = background.render(
+        spec,
+        size,
+        scene=person.scene,
+        alpha=person.alpha,
+        crop=crop,
+        canvas=canvas,
+        seed=seed,
+    )
+    return compose.composite(colours, alpha, ground, wrap=light_wrap, grain=person.grain, seed=seed)
+
+
+def cut_out_crop(person: Person, crop: Crop, size: tuple[int, int]) -> Image:
+    """Return one crop without a background, uint8 [h, w, 4]."""
+    colours, alpha = compose.place(
+        person.colours, person.alpha, crop, size, canvas=person.frame.canvas
+    )
+    return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
+
+
+def judge(
+    person: Person,
+    square: Image,
+    crop: Crop,
+    spec: BackgroundSpec,
+    reference: Image,
+    similarity: float,
+    threshold: float,
+    bounds: Mapping[str, Bounds],
+    seed: int,
+) -> QualityReport:
+    """Measure the composed square.
+
+    Args:
+        person: at canvas size.
+        square: uint8 [h, w, 3], of `compose_crop`.
+        crop: what it shows of the canvas.
+        spec: its background.
+        reference: uint8 [canvas, canvas, 3], the framed photo.
+        similarity: of the square to the person's template.
+        threshold: of the recogniser.
+        bounds: what the style asks for.
+        seed: of dither.
+    """
+    size = (square.shape[1], square.shape[0])
+    canvas = person.frame.canvas
+    _, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
+    matrix = crop.matrix(size)
+    same = spec.kind == "blur"
+    ground = None if same else background.render(spec, size, seed=seed)
+    return measure(
+        square,
+        reference=geometry.warp(reference, matrix, size, "replicate"),
+        landmarks=geometry.apply_transform(matrix, person.frame.landmarks),
+        alpha=alpha,
+        background=ground,
+        similarity=similarity,
+        threshold=threshold,
+        bounds=bounds,
+    )

@@ -42,7 +42,10 @@ def noise(seed: int, candidate: int, step: int, shape: Sequence[int]) -> Latent:
 class Sampler(Protocol):
     """What the denoise loop needs of a sampler."""
 
-    timesteps: tuple[float, ...]
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """The model's timesteps, downwards."""
+        ...
 
     def start(self, reference: Latent, start_noise: Latent) -> Latent:
         """Return the sample that the first step gets."""
@@ -131,7 +134,8 @@ class _Epsilon:
     def estimate(self, sample: Latent, prediction: Latent, index: int) -> Latent:
         """Return (x - sqrt(1 - abar) eps) / sqrt(abar)."""
         abar = self.abar[index]
-        return (sample - np.float32((1 - abar) ** 0.5) * prediction) / np.float32(abar**0.5)
+        noise_part = np.float32((1 - abar) ** 0.5) * prediction
+        return np.asarray((sample - noise_part) / np.float32(abar**0.5), np.float32)
 
     def _next_abar(self, index: int) -> float:
         return self.abar[index + 1] if index + 1 < len(self.abar) else self.final_abar

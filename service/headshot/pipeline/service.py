@@ -13,8 +13,8 @@ from headshot.config import Settings
 from headshot.errors import InvalidRequestError
 from headshot.imaging import foreground
 from headshot.imaging import matte as mattes
+from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.decode import DecodeLimits, decode_photo
-from headshot.imaging.limits import read_header
 from headshot.pipeline import capture, conditioning, create, denoise, frame, pictures, verify
 from headshot.pipeline.call import Call
 from headshot.pipeline.degrade import StageCosts
@@ -121,16 +121,16 @@ class Pipeline:
         """Run a function on a thread, within the call's deadline."""
         return await self._engine.workers.run(call.deadline, function, *args, **kwargs)
 
-    async def encode_identity(
-        self, call: Call, photos: tuple[PhotoInput, ...]
-    ) -> IdentityResult:
+    async def encode_identity(self, call: Call, photos: tuple[PhotoInput, ...]) -> IdentityResult:
         """Make a template from photos of one person.
 
         Raises:
             NoUsablePhotoError: none of them can serve.
         """
         seen = await capture.examine_set(self._engine, call, photos, self._limits, self._side)
-        return IdentityResult(seen.template(self.models.encoder.recogniser), seen.reports, seen.advice)
+        return IdentityResult(
+            seen.template(self.models.encoder.recogniser), seen.reports, seen.advice
+        )
 
     async def denoise(
         self,
@@ -266,5 +266,3 @@ class Pipeline:
         with call.stage("decode"):
             decoded = await self.off_loop(call, decode_photo, photo.data, self._limits)
         return decoded.pixels
-
-

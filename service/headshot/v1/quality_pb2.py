@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headshot/v1/quality.proto\x12\x0bheadshot.v1\"\xaf\x01\n\x0eQualityMeasure\x12(\n\x05layer\x18\x01 \x01(\x0e\x32\x19.headshot.v1.QualityLayer\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x12\n\x05lower\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05upper\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06passed\x18\x07 \x01(\x08\x42\x08\n\x06_lowerB\x08\n\x06_upper\"N\n\rQualityReport\x12-\n\x08measures\x18\x01 \x03(\x0b\x32\x1b.headshot.v1.QualityMeasure\x12\x0e\n\x06passed\x18\x02 \x01(\x08\"\xae\x01\n\x0cVerification\x12\x12\n\nsimilarity\x18\x01 \x01(\x02\x12\x11\n\tthreshold\x18\x02 \x01(\x02\x12\x13\n\x0bsame_person\x18\x03 \x01(\x08\x12\x12\n\nrecogniser\x18\x04 \x01(\t\x12\x18\n\x10\x66\x61lse_match_rate\x18\x05 \x01(\x02\x12\x1e\n\x11second_similarity\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x14\n\x12_second_similarity*\x7f\n\x0cQualityLayer\x12\x1d\n\x19QUALITY_LAYER_UNSPECIFIED\x10\x00\x12\x1a\n\x16QUALITY_LAYER_IDENTITY\x10\x01\x12\x19\n\x15QUALITY_LAYER_REALISM\x10\x02\x12\x19\n\x15QUALITY_LAYER_CONTEXT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19headshot/v1/quality.proto\x12\x0bheadshot.v1\"\xe7\x01\n\x0eQualityMeasure\x12(\n\x05layer\x18\x01 \x01(\x0e\x32\x19.headshot.v1.QualityLayer\x12\n\n\x02id\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x01\x12\x0c\n\x04unit\x18\x04 \x01(\t\x12\x12\n\x05lower\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05upper\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x0e\n\x06passed\x18\x07 \x01(\x08\x12\x16\n\tcomponent\x18\x08 \x01(\rH\x02\x88\x01\x01\x12\x10\n\x08standard\x18\t \x01(\tB\x08\n\x06_lowerB\x08\n\x06_upperB\x0c\n\n_component\"N\n\rQualityReport\x12-\n\x08measures\x18\x01 \x03(\x0b\x32\x1b.headshot.v1.QualityMeasure\x12\x0e\n\x06passed\x18\x02 \x01(\x08\"\xae\x01\n\x0cVerification\x12\x12\n\nsimilarity\x18\x01 \x01(\x02\x12\x11\n\tthreshold\x18\x02 \x01(\x02\x12\x13\n\x0bsame_person\x18\x03 \x01(\x08\x12\x12\n\nrecogniser\x18\x04 \x01(\t\x12\x18\n\x10\x66\x61lse_match_rate\x18\x05 \x01(\x02\x12\x1e\n\x11second_similarity\x18\x06 \x01(\x02H\x00\x88\x01\x01\x42\x14\n\x12_second_similarity*\x7f\n\x0cQualityLayer\x12\x1d\n\x19QUALITY_LAYER_UNSPECIFIED\x10\x00\x12\x1a\n\x16QUALITY_LAYER_IDENTITY\x10\x01\x12\x19\n\x15QUALITY_LAYER_REALISM\x10\x02\x12\x19\n\x15QUALITY_LAYER_CONTEXT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'headshot.v1.quality_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_QUALITYLAYER']._serialized_start=477
-  _globals['_QUALITYLAYER']._serialized_end=604
+  _globals['_QUALITYLAYER']._serialized_start=533
+  _globals['_QUALITYLAYER']._serialized_end=660
   _globals['_QUALITYMEASURE']._serialized_start=43
-  _globals['_QUALITYMEASURE']._serialized_end=218
-  _globals['_QUALITYREPORT']._serialized_start=220
-  _globals['_QUALITYREPORT']._serialized_end=298
-  _globals['_VERIFICATION']._serialized_start=301
-  _globals['_VERIFICATION']._serialized_end=475
+  _globals['_QUALITYMEASURE']._serialized_end=274
+  _globals['_QUALITYREPORT']._serialized_start=276
+  _globals['_QUALITYREPORT']._serialized_end=354
+  _globals['_VERIFICATION']._serialized_start=357
+  _globals['_VERIFICATION']._serialized_end=531
 # @@protoc_insertion_point(module_scope)

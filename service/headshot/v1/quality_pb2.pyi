@@ -19,7 +19,7 @@ QUALITY_LAYER_REALISM: QualityLayer
 QUALITY_LAYER_CONTEXT: QualityLayer
 
 class QualityMeasure(_message.Message):
-    __slots__ = ("layer", "id", "value", "unit", "lower", "upper", "passed")
+    __slots__ = ("layer", "id", "value", "unit", "lower", "upper", "passed", "component", "standard")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,8 @@ class QualityMeasure(_message.Message):
     LOWER_FIELD_NUMBER: _ClassVar[int]
     UPPER_FIELD_NUMBER: _ClassVar[int]
     PASSED_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_FIELD_NUMBER: _ClassVar[int]
     layer: QualityLayer
     id: str
     value: float
@@ -34,7 +36,9 @@ class QualityMeasure(_message.Message):
     lower: float
     upper: float
     passed: bool
-    def __init__(self, layer: _Optional[_Union[QualityLayer, str]] = ..., id: _Optional[str] = ..., value: _Optional[float] = ..., unit: _Optional[str] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ..., passed: _Optional[bool] = ...) -> None: ...
+    component: int
+    standard: str
+    def __init__(self, layer: _Optional[_Union[QualityLayer, str]] = ..., id: _Optional[str] = ..., value: _Optional[float] = ..., unit: _Optional[str] = ..., lower: _Optional[float] = ..., upper: _Optional[float] = ..., passed: _Optional[bool] = ..., component: _Optional[int] = ..., standard: _Optional[str] = ...) -> None: ...
 
 class QualityReport(_message.Message):
     __slots__ = ("measures", "passed")

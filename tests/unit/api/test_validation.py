@@ -21,7 +21,7 @@ def test_a_request_as_documented_passes():
     validate(
         pb.CreateHeadshotRequest(
             photos=[photo_pb2.Photo(data=b"x", photo_id="one")],
-            options=pb.HeadshotOptions(strength=0.5, candidates=8, style_version="1.0.0"),
+            options=pb.HeadshotOptions(strength=0.5, candidates=8, style_version="1.0"),
         )
     )
 

@@ -7,6 +7,7 @@
 4. AccessLogInterceptor: one line for each RPC, after its code is known.
 5. ErrorInterceptor: turns exceptions of everything below into typed gRPC statuses.
 6. AuthInterceptor: who calls; raises, and lets 5 answer.
+7. MalformedRequestInterceptor: bytes that are no message; raises, and lets 5 answer.
 Then the servicer, which takes its permit from the AdmissionController.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 from headshot.api.interceptors.access_log import AccessLogInterceptor
 from headshot.api.interceptors.auth import AuthInterceptor
 from headshot.api.interceptors.errors import ErrorInterceptor
+from headshot.api.interceptors.malformed import MalformedRequestInterceptor
 from headshot.api.interceptors.metrics import MetricsInterceptor
 from headshot.api.interceptors.request_context import RequestContextInterceptor
 from headshot.api.interceptors.tracing import TracingInterceptor
@@ -27,6 +29,7 @@ __all__ = [
     "AccessLogInterceptor",
     "AuthInterceptor",
     "ErrorInterceptor",
+    "MalformedRequestInterceptor",
     "MetricsInterceptor",
     "RequestContextInterceptor",
     "TracingInterceptor",
@@ -50,4 +53,5 @@ def server_interceptors(
     chain += [MetricsInterceptor(metrics), AccessLogInterceptor(), ErrorInterceptor()]
     if credentials is not None:
         chain.append(AuthInterceptor(credentials, metrics))
+    chain.append(MalformedRequestInterceptor())
     return chain

@@ -1,0 +1,112 @@
+"""Candidates made, verified, and made again with less strength while they are not the person."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.pipeline import denoise, verify
+from headshot.pipeline.call import Call
+from headshot.pipeline.concurrency import together
+from headshot.pipeline.degrade import StageCosts
+from headshot.pipeline.denoise import Conditioning, DenoisePlan
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.identity import Template
+from headshot.pipeline.results import CandidateReport, Verification
+
+Image = NDArray[np.uint8]
+
+# A candidate that is not the person is made again this much closer to the photo.
+WEAKER = 0.5
+NOT_SAME_PERSON = "NOT_SAME_PERSON"
+
+
+@dataclass
+class Candidate:
+    """One candidate and what became of it."""
+
+    index: int
+    image: Image
+    strength: float
+    verification: Verification
+    regenerations: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def report(self, *, chosen: bool) -> CandidateReport:
+        """Return what callers see of it."""
+        return CandidateReport(
+            self.index,
+            self.strength,
+            self.verification,
+            chosen,
+            self.regenerations,
+            tuple(self.reasons),
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Makes candidates of one framed photo.
+
+    Attributes:
+        engine: models and threads.
+        costs: where the times of steps and verifications are booked.
+        conditioning: the denoiser's other inputs.
+        template: who the candidates must be.
+        most_regenerations: how often one candidate may be made again.
+    """
+
+    engine: Engine
+    costs: StageCosts
+    conditioning: Conditioning
+    template: Template
+    most_regenerations: int
+
+    async def make(self, call: Call, plan: DenoisePlan, indices: list[int]) -> list[Candidate]:
+        """Make candidates side by side and make again those that are not the person."""
+        made = await self._once(call, plan, indices)
+        for _ in range(self.most_regenerations):
+            failed = [item for item in made if not item.verification.same_person]
+            if not failed:
+                break
+            for item in failed:
+                item.reasons.append(NOT_SAME_PERSON)
+            weaker = min(item.strength for item in failed) * WEAKER
+            again = await self._once(
+                call, replace(plan, strength=weaker), [item.index for item in failed]
+            )
+            for old, new in zip(failed, again, strict=True):
+                self._replace(old, new)
+        return made
+
+    async def remake(self, call: Call, candidate: Candidate, plan: DenoisePlan, why: str) -> None:
+        """Make one candidate again with another plan, for a reason that is told."""
+        candidate.reasons.append(why)
+        (new,) = await self._once(call, plan, [candidate.index])
+        self._replace(candidate, new)
+
+    def _replace(self, old: Candidate, new: Candidate) -> None:
+        old.image, old.strength, old.verification = new.image, new.strength, new.verification
+        old.regenerations += 1
+        self.engine.metrics.regenerated()
+
+    async def _once(self, call: Call, plan: DenoisePlan, indices: list[int]) -> list[Candidate]:
+        begun = time.perf_counter()
+        with call.stage("denoise"):
+            images = await denoise.denoise(self.engine, call, self.conditioning, plan, indices)
+        self.costs.book("denoise_step", (time.perf_counter() - begun) / (plan.steps * len(indices)))
+        begun = time.perf_counter()
+        with call.stage("verify"):
+            verified = await together(self._verified(call, image) for image in images)
+        self.costs.book("verify", (time.perf_counter() - begun) / len(indices))
+        return [
+            Candidate(index, image, plan.strength, verification)
+            for index, image, verification in zip(indices, images, verified, strict=True)
+        ]
+
+    async def _verified(self, call: Call, image: Image) -> Verification:
+        found = await verify.recognise(self.engine, call, image)
+        return verify.compare(self.engine, self.template, found[1] if found else None)

@@ -1,0 +1,273 @@
+"""Photos as they come in: decoded, their faces found and embedded, each with a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.errors import FieldViolation, NoUsablePhotoError, PhotoError, PhotoLimitError
+from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.pipeline import capture_advice, detect, identity
+from headshot.pipeline.call import Call
+from headshot.pipeline.capture_advice import (
+    ADVICE,
+    Assessment,
+    PhotoCode,
+    PhotoFacts,
+    SetAdvice,
+)
+from headshot.pipeline.concurrency import together
+from headshot.pipeline.detect import Face
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.identity import Agreement, Template, Vector, make_template
+from headshot.pipeline.requests import PhotoInput
+from headshot.pipeline.results import PhotoReport
+
+Image = NDArray[np.uint8]
+
+_NO_FACE = (PhotoCode.NO_FACE, PhotoCode.SEVERAL_FACES)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One photo with a usable face.
+
+    Attributes:
+        index: position in the request.
+        pixels: uint8 [h, w, 3] RGB.
+        face: the chosen face.
+        embedding: float32 [D], unit length.
+        weight: weight in the template, above 0.
+    """
+
+    index: int
+    pixels: Image
+    face: Face
+    embedding: Vector
+    weight: float
+
+
+@dataclass(frozen=True)
+class SeenSet:
+    """A set of photos of one person.
+
+    Attributes:
+        usable: the photos that serve, in order of the request; at least one.
+        reports: a verdict on every photo.
+        advice: what the set lacks.
+    """
+
+    usable: tuple[Seen, ...]
+    reports: tuple[PhotoReport, ...]
+    advice: tuple[SetAdvice, ...]
+
+    def template(self, recogniser: str) -> Template:
+        """Return the person's template."""
+        return make_template(
+            [item.embedding for item in self.usable],
+            [item.weight for item in self.usable],
+            recogniser,
+        )
+
+    def best(self) -> Seen:
+        """Return the photo that the headshot is made from; the first of equals."""
+        return max(self.usable, key=lambda item: (item.weight, -item.index))
+
+
+@dataclass
+class _Photo:
+    """A photo while it is examined."""
+
+    index: int
+    given: PhotoInput
+    error: PhotoError | None = None
+    pixels: Image | None = None
+    face: Face | None = None
+    facts: PhotoFacts | None = None
+    embedding: Vector | None = None
+
+
+async def examine_set(
+    engine: Engine,
+    call: Call,
+    given: tuple[PhotoInput, ...],
+    limits: DecodeLimits,
+    working_side: int,
+    template: Template | None = None,
+    *,
+    strict: bool = True,
+) -> SeenSet:
+    """Decode, detect, measure and embed photos of one person; bad ones are reported and left out.
+
+    Args:
+        engine: models and threads.
+        call: the request.
+        given: the photos.
+        limits: enforced before any decode.
+        working_side: photos are shrunk to this long side while they are decoded.
+        template: who the person is known to be, None to find out from the photos.
+        strict: False keeps blurred, dark or turned faces too; only a face is needed.
+
+    Raises:
+        NoUsablePhotoError: no photo can serve; each photo's reason is a field violation.
+    """
+    photos = [_Photo(index, item) for index, item in enumerate(given)]
+    with call.stage("decode"):
+        await together(_decode(engine, call, photo, limits, working_side) for photo in photos)
+    readable = [photo for photo in photos if photo.pixels is not None]
+    with call.stage("detect"):
+        await together(_detect(engine, call, photo) for photo in readable)
+    assessments = [_assess(photo, strict=strict) for photo in photos]
+    repeats = capture_advice.duplicates([photo.facts for photo in readable if photo.facts])
+    again = {photo.index for k, photo in enumerate(readable) if k in repeats}
+    assessments = list(capture_advice.mark_duplicates(assessments, frozenset(again)))
+    with_face = [photo for photo in readable if assessments[photo.index].usable]
+    with call.stage("encode_identity"):
+        await together(_embed(engine, call, photo) for photo in with_face)
+    agreement = _agree(engine, with_face, assessments, template)
+    return _conclude(engine, photos, with_face, assessments, agreement, strict=strict)
+
+
+async def _decode(
+    engine: Engine, call: Call, photo: _Photo, limits: DecodeLimits, working_side: int
+) -> None:
+    engine.metrics.photo_received()
+    try:
+        decoded = await engine.workers.run(
+            call.deadline, decode_photo, photo.given.data, limits, long_side=working_side
+        )
+    except PhotoError as error:
+        photo.error = error
+        return
+    photo.pixels = decoded.pixels
+
+
+async def _detect(engine: Engine, call: Call, photo: _Photo) -> None:
+    if photo.pixels is None:
+        return
+    faces = await detect.find_faces(engine, call, photo.pixels)
+    if faces:
+        height, width = photo.pixels.shape[:2]
+        photo.face = detect.choose_face(faces, (width, height), photo.given.face_hint)
+    chosen = photo.face
+    photo.facts = await engine.workers.run(
+        call.deadline,
+        capture_advice.measure_photo,
+        photo.pixels,
+        len(faces),
+        chosen.box if chosen else None,
+        chosen.landmarks if chosen else None,
+    )
+
+
+def _assess(photo: _Photo, *, strict: bool) -> Assessment:
+    if photo.error is not None or photo.facts is None:
+        too_large = isinstance(photo.error, PhotoLimitError)
+        code = PhotoCode.TOO_LARGE if too_large else PhotoCode.UNREADABLE
+        return Assessment(code, (), (ADVICE[code],), 0.0)
+    found = capture_advice.assess(photo.facts)
+    if strict or found.usable or found.code in _NO_FACE:
+        return found
+    return Assessment(PhotoCode.OK, (found.code, *found.concerns), found.advice, 0.05)
+
+
+async def _embed(engine: Engine, call: Call, photo: _Photo) -> None:
+    if photo.pixels is not None and photo.face is not None:
+        photo.embedding = await identity.embed(engine, call, photo.pixels, photo.face)
+
+
+def _agree(
+    engine: Engine,
+    photos: list[_Photo],
+    assessments: list[Assessment],
+    template: Template | None,
+) -> Agreement:
+    """Return who of the faces is the person: the template's, or the largest group's."""
+    threshold = engine.models.encoder.match_threshold
+    vectors = [photo.embedding for photo in photos if photo.embedding is not None]
+    if not vectors:
+        return Agreement((), (), ())
+    weights = [assessments[photo.index].weight for photo in photos]
+    if template is None:
+        return identity.agree(vectors, weights, threshold)
+    similar = [template.similarity(vector) for vector in vectors]
+    members = tuple(k for k, value in enumerate(similar) if value >= threshold)
+    total = sum(weights[k] for k in members) or 1.0
+    shares = tuple(w / total if k in members else 0.0 for k, w in enumerate(weights))
+    return Agreement(members, shares, tuple(similar))
+
+
+def _conclude(
+    engine: Engine,
+    photos: list[_Photo],
+    with_face: list[_Photo],
+    assessments: list[Assessment],
+    agreement: Agreement,
+    *,
+    strict: bool,
+) -> SeenSet:
+    """Put verdicts, usable photos and advice together."""
+    threshold = engine.models.encoder.match_threshold
+    shares: dict[int, float] = {}
+    similarities: dict[int, float | None] = {}
+    for place, photo in enumerate(with_face):
+        shares[photo.index] = agreement.weights[place]
+        similarities[photo.index] = agreement.similarities[place]
+        if place in agreement.members or photo.facts is None:
+            continue
+        # Left out by the vote; the verdict says so even where the similarity is close.
+        below = min(agreement.similarities[place] or 0.0, threshold - 1e-6)
+        facts = replace(photo.facts, similarity=below, threshold=threshold)
+        assessments[photo.index] = capture_advice.assess(facts)
+    usable = []
+    for photo in with_face:
+        share = shares[photo.index]
+        if share > 0 and photo.pixels is not None and photo.face is not None:
+            if photo.embedding is None:
+                continue
+            usable.append(Seen(photo.index, photo.pixels, photo.face, photo.embedding, share))
+    reports = tuple(
+        PhotoReport(
+            index=photo.index,
+            photo_id=photo.given.photo_id,
+            code=assessments[photo.index].code,
+            reason=photo.error.reason if photo.error else "",
+            concerns=assessments[photo.index].concerns,
+            advice=assessments[photo.index].advice,
+            weight=shares.get(photo.index, 0.0),
+            face=photo.face,
+            similarity=similarities.get(photo.index),
+        )
+        for photo in photos
+    )
+    for report in reports:
+        if not report.used:
+            engine.metrics.photo_refused(str(report.code))
+    if not usable:
+        raise _none_usable(photos, reports)
+    measured = [photo for photo in photos if photo.facts is not None]
+    advice = capture_advice.review(
+        [photo.facts for photo in measured if photo.facts is not None],
+        [assessments[photo.index] for photo in measured],
+    )
+    return SeenSet(tuple(usable), reports, advice if strict else ())
+
+
+def _none_usable(photos: list[_Photo], reports: tuple[PhotoReport, ...]) -> Exception:
+    """Return the error that fits: the photo's own when there is one, else a verdict for each."""
+    if len(photos) == 1 and photos[0].error is not None:
+        return photos[0].error
+    violations = [
+        FieldViolation(
+            f"photos[{report.index}]",
+            f"{report.reason or report.code}: {' '.join(report.advice)}",
+        )
+        for report in reports
+    ]
+    return NoUsablePhotoError(
+        f"none of the {len(reports)} photo(s) can be used; the details say why for each",
+        violations=violations,
+        metadata={f"photo_{report.index}": str(report.code) for report in reports},
+    )

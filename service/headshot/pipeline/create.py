@@ -1,0 +1,455 @@
+"""One headshot from beginning to end: design.md's nine steps in order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.deadline import Deadline
+from headshot.errors import StyleError, VerificationFailedError
+from headshot.imaging import background, framing, renditions
+from headshot.imaging import matte as mattes
+from headshot.imaging.background import BackgroundChoice, BackgroundSpec
+from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.imaging.quality import QualityReport
+from headshot.imaging.renditions import RenditionSpec
+from headshot.pipeline import (
+    capture,
+    conditioning,
+    denoise,
+    detect,
+    files,
+    frame,
+    pictures,
+    rendering,
+    verify,
+)
+from headshot.pipeline.call import Call
+from headshot.pipeline.candidates import Bench, Candidate
+from headshot.pipeline.degrade import Effort, StageCosts, fit
+from headshot.pipeline.denoise import DenoisePlan
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.frame import Framed
+from headshot.pipeline.rendering import Person
+from headshot.pipeline.requests import (
+    BackgroundKind,
+    BackgroundWish,
+    HeadshotOptions,
+    HeadshotRequest,
+)
+from headshot.pipeline.results import (
+    CandidateImage,
+    HeadshotResult,
+    Intermediates,
+    RenditionFile,
+    Verification,
+)
+from headshot.pipeline.styles import Style
+from headshot.pipeline.team import TeamLook
+
+Image = NDArray[np.uint8]
+
+# Measures that another strength can mend, and by which factor it is changed then.
+_REMEDIES = {"realism.texture_kept": 0.5, "realism.noise": 1.5}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A request's options with the style's values filled in.
+
+    Attributes:
+        specs: files to make.
+        ground: background; of kind auto where the face shall decide.
+        retouch: none, light or standard.
+    """
+
+    specs: tuple[RenditionSpec, ...]
+    ground: BackgroundSpec
+    retouch: str
+
+
+def resolve(
+    style: Style, options: HeadshotOptions, cmyk: bytes | None, limits: DecodeLimits | None = None
+) -> Wish:
+    """Fill the style's values into a request's options.
+
+    Raises:
+        InvalidRequestError: a rendition or a colour is not possible.
+        PhotoError: the background picture cannot be used.
+    """
+    specs = (
+        tuple(
+            renditions.resolve(
+                item.name,
+                width=item.width,
+                height=item.height,
+                dpi=item.dpi,
+                image_format=item.format,
+                quality=item.quality,
+                cmyk_profile=cmyk,
+                cmyk=item.cmyk,
+                transparent=item.transparent,
+                progressive=item.progressive,
+                template=item.filename_template,
+            )
+            for item in options.renditions
+        )
+        or style.rendition_specs()
+    )
+    ground = (
+        style.background_spec()
+        if options.background is None
+        else _wished_ground(style, options.background, limits or DecodeLimits())
+    )
+    return Wish(specs, ground, options.retouch or str(style.retouch))
+
+
+def _wished_ground(style: Style, wish: BackgroundWish, limits: DecodeLimits) -> BackgroundSpec:
+    if wish.kind is BackgroundKind.IMAGE:
+        if not style.background.allow_other:
+            raise StyleError(
+                f"style {style.id} allows no background picture", reason="BACKGROUND_NOT_IN_STYLE"
+            )
+        return BackgroundSpec(kind="image", image=decode_photo(wish.image, limits).pixels)
+    option = {
+        BackgroundKind.AUTO: "auto",
+        BackgroundKind.BLUR: "blur",
+        BackgroundKind.COLOUR: wish.colour,
+        BackgroundKind.GRADIENT: f"gradient:{wish.colour}",
+    }[wish.kind]
+    return style.background_spec(option)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The chosen candidate, cut out and judged at the size of the canvas.
+
+    Attributes:
+        candidate: the chosen one.
+        alpha_small: uint8 [h, w], its matte at the network's resolution.
+        person: toned and cut out at canvas size.
+        ground: the concrete background.
+        verification: of the composed picture.
+        report: its quality.
+    """
+
+    candidate: Candidate
+    alpha_small: Image
+    person: Person
+    ground: BackgroundChoice
+    verification: Verification
+    report: QualityReport
+
+
+def _told(ground: BackgroundChoice) -> str:
+    """Return a background and the reason for it in words."""
+    colour = f":{ground.spec.colour}" if ground.spec.kind in ("solid", "gradient") else ""
+    return f"{ground.spec.kind}{colour} ({ground.reason})"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes headshots.
+
+    Attributes:
+        engine: models, threads, metrics.
+        costs: what stages took lately.
+        limits: of photos.
+        working_side: photos are shrunk to this long side while they are decoded.
+        most_regenerations: how often a candidate may be made again.
+        cmyk: ICC profile for CMYK renditions, None where none is configured.
+    """
+
+    engine: Engine
+    costs: StageCosts
+    limits: DecodeLimits
+    working_side: int
+    most_regenerations: int
+    cmyk: bytes | None
+
+    async def make(
+        self, call: Call, request: HeadshotRequest, style: Style, look: TeamLook | None
+    ) -> HeadshotResult:
+        """Make one headshot; see `Pipeline.create`."""
+        options = request.options
+        wish = await self.engine.workers.run(
+            call.deadline, resolve, style, options, self.cmyk, self.limits
+        )
+        seen = await capture.examine_set(
+            self.engine, call, request.photos, self.limits, self.working_side, request.template
+        )
+        template = request.template or seen.template(self.engine.models.encoder.recogniser)
+        best = seen.best()
+        with call.stage("frame"):
+            framed = await frame.frame_photo(
+                self.engine, call, best.pixels, best.face, style.framing_spec()
+            )
+        effort, degraded = self._effort(call, wish, options)
+        plan = self._plan(options, effort)
+        conditions = await conditioning.make_conditioning(
+            self.engine, call, framed.reference, template.vector, style.id
+        )
+        bench = Bench(self.engine, self.costs, conditions, template, self.most_regenerations)
+        candidates = await bench.make(call, plan, list(range(effort.candidates)))
+        draft = await self._judged(call, bench, candidates, framed, wish, style, plan, look)
+        self._gate(draft, options)
+        outputs, upscaled = await self._render(
+            call, request, draft, framed, wish, style, plan.seed, upscaled=effort.upscaled
+        )
+        return HeadshotResult(
+            renditions=outputs,
+            verification=draft.verification,
+            quality=draft.report,
+            candidates=tuple(item.report(chosen=item is draft.candidate) for item in candidates),
+            photos=seen.reports,
+            advice=seen.advice,
+            style_id=style.id,
+            style_version=style.version,
+            background=_told(draft.ground),
+            warnings=(
+                *(str(note) for note in framed.frame.notes),
+                *(str(note) for note in draft.ground.notes),
+                *(f"QUALITY_{m.id.split('.')[1].upper()}" for m in draft.report.failed),
+            ),
+            degraded=degraded,
+            profile=self.engine.models.profile,
+            intermediates=await self._intermediates(
+                call, options, framed, candidates, draft, upscaled
+            ),
+        )
+
+    def _effort(
+        self, call: Call, wish: Wish, options: HeadshotOptions
+    ) -> tuple[Effort, tuple[str, ...]]:
+        """Return the effort that fits the deadline and what was given up for it."""
+        canvas = self.engine.models.denoiser.canvas
+        wanted = Effort(
+            options.candidates,
+            options.steps or self.engine.models.denoiser.steps,
+            upscaled=any(max(spec.width, spec.height) > canvas for spec in wish.specs),
+        )
+        effort, degraded = fit(
+            self.costs, wanted, call.deadline.remaining(), keep=options.no_degrade
+        )
+        for action in degraded:
+            self.engine.metrics.degraded(action)
+        return effort, degraded
+
+    def _plan(self, options: HeadshotOptions, effort: Effort) -> DenoisePlan:
+        default = self.engine.models.denoiser.default_strength
+        return DenoisePlan(
+            strength=default if options.strength is None else options.strength,
+            steps=effort.steps,
+            seed=options.seed,
+            previews=options.previews,
+        )
+
+    async def _judged(
+        self,
+        call: Call,
+        bench: Bench,
+        candidates: list[Candidate],
+        framed: Framed,
+        wish: Wish,
+        style: Style,
+        plan: DenoisePlan,
+        look: TeamLook | None,
+    ) -> Draft:
+        """Judge the best candidate; make it again once when another strength may mend it."""
+        best = max(candidates, key=lambda item: (item.verification.similarity, -item.index))
+        draft = await self._draft(call, best, framed, bench, wish, style, plan.seed, look)
+        remedy = next((m.id for m in draft.report.failed if m.id in _REMEDIES), None)
+        if remedy is None or self.most_regenerations == 0:
+            return draft
+        self.engine.metrics.quality_rejected(remedy)
+        before = (best.image, best.strength, best.verification)
+        strength = min(1.0, best.strength * _REMEDIES[remedy])
+        await bench.remake(call, best, replace(plan, strength=strength), remedy.upper())
+        again = await self._draft(call, best, framed, bench, wish, style, plan.seed, look)
+        if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
+            return again
+        best.image, best.strength, best.verification = before
+        return draft
+
+    async def _draft(
+        self,
+        call: Call,
+        candidate: Candidate,
+        framed: Framed,
+        bench: Bench,
+        wish: Wish,
+        style: Style,
+        seed: int,
+        look: TeamLook | None,
+    ) -> Draft:
+        """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
+        begun = time.perf_counter()
+        with call.stage("matte"):
+            alpha_small = await pictures.matte(self.engine, call, candidate.image)
+        self.costs.book("matte", time.perf_counter() - begun)
+        canvas = framed.frame.canvas
+        workers = self.engine.workers
+        with call.stage("compose"):
+            person = await workers.run(
+                call.deadline,
+                rendering.cut_person,
+                candidate.image,
+                None,
+                alpha_small,
+                framed.frame,
+                canvas,
+                style.tone_spec(),
+                wish.retouch,
+            )
+
+            def choose() -> BackgroundChoice:
+                return background.choose(wish.ground, person.tones)
+
+            ground = await look.background(choose) if look is not None else choose()
+            whole = framing.plan_crop(framed.frame, person.alpha, 1.0)
+            side = round(whole.width)
+            square = await workers.run(
+                call.deadline,
+                rendering.compose_crop,
+                person,
+                whole,
+                (side, side),
+                ground.spec,
+                seed,
+                style.light_wrap,
+            )
+        with call.stage("verify"):
+            found = await verify.recognise(self.engine, call, square)
+            verification = verify.compare(self.engine, bench.template, found[1] if found else None)
+        with call.stage("quality"):
+            report = await workers.run(
+                call.deadline,
+                rendering.judge,
+                person,
+                square,
+                whole,
+                ground.spec,
+                framed.reference,
+                verification.similarity,
+                verification.threshold,
+                style.bounds(),
+                seed,
+            )
+        return Draft(candidate, alpha_small, person, ground, verification, report)
+
+    def _gate(self, draft: Draft, options: HeadshotOptions) -> None:
+        """Let nothing unverified leave unless the caller allowed it."""
+        metrics = self.engine.metrics
+        metrics.observe_similarity(draft.verification.similarity)
+        metrics.verification("same" if draft.verification.same_person else "different")
+        for measure in draft.report.failed:
+            metrics.quality_rejected(measure.id)
+        if draft.verification.same_person or options.allow_unverified:
+            return
+        raise VerificationFailedError(
+            "no candidate could be verified as the same person; send clearer photos, a lower "
+            "strength, or set allow_unverified",
+            metadata={
+                "similarity": f"{draft.verification.similarity:.3f}",
+                "threshold": f"{draft.verification.threshold:.3f}",
+            },
+        )
+
+    async def _render(
+        self,
+        call: Call,
+        request: HeadshotRequest,
+        draft: Draft,
+        framed: Framed,
+        wish: Wish,
+        style: Style,
+        seed: int,
+        *,
+        upscaled: bool,
+    ) -> tuple[tuple[RenditionFile, ...], Image | None]:
+        """Enlarge where a file needs it, and write all files."""
+        crops = await self.engine.workers.run(
+            call.deadline, rendering.plan_crops, draft.person, files.aspects_of(wish.specs)
+        )
+        canvas = framed.frame.canvas
+        scale = self.engine.models.upscaler.scale if upscaled else 1
+        side = files.master_side(wish.specs, crops, canvas, scale)
+        enlarged = None
+        if side > canvas or request.options.include_intermediates:
+            begun = time.perf_counter()
+            with call.stage("upscale"):
+                enlarged = await pictures.upscale(self.engine, call, draft.candidate.image)
+            self.costs.book("upscale", time.perf_counter() - begun)
+
+        def finish() -> tuple[RenditionFile, ...]:
+            person = draft.person
+            if side > canvas:
+                person = rendering.cut_person(
+                    draft.candidate.image,
+                    enlarged,
+                    draft.alpha_small,
+                    framed.frame,
+                    side,
+                    style.tone_spec(),
+                    wish.retouch,
+                )
+            return files.make_files(
+                person,
+                crops,
+                wish.specs,
+                draft.ground.spec,
+                seed,
+                style,
+                call.request_id,
+            )
+
+        begun = time.perf_counter()
+        with call.stage("render"):
+            made = await self.engine.workers.run(call.deadline, finish)
+        name = "finish_upscaled" if enlarged is not None else "finish_plain"
+        self.costs.book(name, time.perf_counter() - begun)
+        return made, enlarged
+
+    async def _intermediates(
+        self,
+        call: Call,
+        options: HeadshotOptions,
+        framed: Framed,
+        candidates: list[Candidate],
+        draft: Draft,
+        upscaled: Image | None,
+    ) -> Intermediates | None:
+        if not options.include_intermediates:
+            return None
+
+        def alpha() -> Image:
+            refined = mattes.refine_alpha(mattes.clean(draft.alpha_small), draft.candidate.image)
+            return np.rint(refined * 255).astype(np.uint8)
+
+        return Intermediates(
+            framed.reference,
+            tuple(CandidateImage(item.index, item.image, item.strength) for item in candidates),
+            await self.engine.workers.run(call.deadline, alpha),
+            upscaled,
+        )
+
+
+async def warm_up(engine: Engine) -> None:
+    """Run every model once, so that the first request finds connections and caches ready."""
+    canvas = engine.models.denoiser.canvas
+    grey = np.full((canvas, canvas, 3), 128, np.uint8)
+    call = Call(Deadline.after(120.0), request_id="warm-up")
+    await detect.find_faces(engine, call, grey)
+    face = np.full((1, 112, 112, 3), 128, np.uint8)
+    outputs = await engine.infer(call, "encode_identity", "identity_encoder", {"face": face})
+    vector = np.asarray(outputs["embedding"], np.float32)[0]
+    await pictures.matte(engine, call, grey)
+    await pictures.upscale(engine, call, grey[:64, :64])
+    conditions = await conditioning.make_conditioning(engine, call, grey, vector, "")
+    info = engine.models.denoiser
+    await denoise.denoise(
+        engine, call, conditions, DenoisePlan(info.default_strength, 1, seed=0), [0]
+    )

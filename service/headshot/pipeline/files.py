@@ -1,0 +1,101 @@
+"""The composed person as the files that were asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging import renditions
+from headshot.imaging.background import BackgroundSpec
+from headshot.imaging.encode import MEDIA_TYPES, encode
+from headshot.imaging.framing import Crop
+from headshot.imaging.metadata import Provenance, source_type, xmp_packet
+from headshot.imaging.renditions import RenditionSpec
+from headshot.pipeline.rendering import Person, compose_crop, cut_out_crop
+from headshot.pipeline.results import RenditionFile
+from headshot.pipeline.styles import Style
+
+Image = NDArray[np.uint8]
+
+
+def aspects_of(specs: tuple[RenditionSpec, ...]) -> set[float]:
+    """Return the aspect ratios of renditions."""
+    return {spec.aspect for spec in specs}
+
+
+def master_side(
+    specs: tuple[RenditionSpec, ...], crops: dict[float, Crop], canvas: int, scale: int
+) -> int:
+    """Return the side of the canvas at which no rendition needs enlarging, as far as it goes.
+
+    Args:
+        specs: what is asked for.
+        crops: the crop of each aspect, in canvas pixels.
+        canvas: side of the canvas.
+        scale: factor of the upscaler, the most there is.
+    """
+    wanted = max(spec.width / crops[spec.aspect].width for spec in specs)
+    return round(canvas * min(max(wanted, 1.0), float(scale)))
+
+
+def make_files(
+    person: Person,
+    crops: dict[float, Crop],
+    specs: tuple[RenditionSpec, ...],
+    ground: BackgroundSpec,
+    seed: int,
+    style: Style,
+    request_id: str,
+) -> tuple[RenditionFile, ...]:
+    """Compose each aspect once and write every rendition from it by downsampling."""
+    composed = ground.kind != "blur"
+    xmp = xmp_packet(
+        Provenance(
+            source_type=source_type(diffused=True, composed=composed),
+            style_id=style.id,
+            style_version=style.version,
+            steps=("denoise", "tone", "matte", "background", "upscale"),
+        )
+    )
+    fields = {"request_id": request_id, "style": style.id}
+    masters: dict[tuple[float, bool], Image] = {}
+    files = []
+    for spec in specs:
+        crop = crops[spec.aspect]
+        key = (spec.aspect, spec.transparent)
+        if key not in masters:
+            largest = max(item.width for item in specs if item.aspect == spec.aspect)
+            masters[key] = _master(person, crop, ground, seed, largest, spec, style)
+        made = renditions.render(masters[key], spec)
+        notes = (*made.notes, *(str(note) for note in crop.notes))
+        files.append(
+            RenditionFile(
+                name=spec.name,
+                filename=spec.filename(fields),
+                media_type=MEDIA_TYPES[spec.encode.format],
+                width=spec.width,
+                height=spec.height,
+                dpi=spec.dpi,
+                data=encode(made.pixels, spec.encoding, xmp=xmp),
+                notes=notes,
+            )
+        )
+    return tuple(files)
+
+
+def _master(
+    person: Person,
+    crop: Crop,
+    ground: BackgroundSpec,
+    seed: int,
+    largest: int,
+    spec: RenditionSpec,
+    style: Style,
+) -> Image:
+    """Return an aspect's picture at its largest wanted size, or at the master's own if smaller."""
+    native = crop.width * person.side / person.frame.canvas
+    width = max(1, round(min(largest, native)))
+    size = (width, max(1, round(width / spec.aspect)))
+    if spec.transparent:
+        return cut_out_crop(person, crop, size)
+    return compose_crop(person, crop, size, ground, seed, style.light_wrap)
