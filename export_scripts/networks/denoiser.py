@@ -1,0 +1,171 @@
+"""Denoiser: a conditional few-step flow from the noised reference photo to its restoration.
+
+State of the flow: ``x_t = ref + t * sigma * n + (s - t) * (x0 - ref)`` for a start at strength
+``s`` (for s = 1 the straight path ``(1 - t) * x0 + t * (ref + sigma * n)`` of rectified flow, Liu et
+al. 2023). The U-Net predicts the residual ``r = x0 - ref``; the served graph turns it into the
+velocity ``v = (x_t - x0_s) / t`` with ``x0_s = ref + s * r``. ``s`` is not an input: it is read off
+the state, since ``<x_t - ref, r> / <r, r> = s - t`` up to noise that averages out over a frame. So
+the Euler steps end at ``ref + s * r`` and leave none of the injected noise behind.
+
+The U-Net works on 4x4 blocks of pixels (48 channels a photo), the grid halved twice. Time and
+identity act through FiLM (Perez et al. 2018). There is no normalisation layer: rows of a batch
+cannot see each other.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+INPUT_NAMES = ["sample", "timestep", "identity", "reference"]
+OUTPUT_NAMES = ["prediction"]
+DYNAMIC_AXES = {name: {0: "batch"} for name in [*INPUT_NAMES, *OUTPUT_NAMES]}
+OPSET = 17
+CANVAS = 640
+LATENT_FACTOR = 8
+IDENTITY = 128
+NOISE_SCALE = 0.15
+BLOCK = 4
+WIDTHS = (64, 128, 192)
+CONDITION = 128
+
+
+class FilmBlock(nn.Module):
+    """x + conv(relu(scale * conv(x) + shift)), scale and shift from the condition."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(CONDITION, 2 * width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+        nn.init.normal_(self.second.weight, std=1e-3)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """[N, C, h, w] and [N, CONDITION] to [N, C, h, w]."""
+        scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+        hidden = F.relu(self.first(x) * (1 + scale) + shift)
+        out: Tensor = x + self.second(hidden)
+        return out
+
+
+class Denoiser(nn.Module):
+    """Residual of the restored photo from state, reference, time and identity.
+
+    ``sample`` and ``reference``: [N, 48, h, w], 4x4 pixel blocks of RGB in -1..1; ``timestep`` [N]
+    in 0..1; ``identity`` [N, 128], unit length or zeros where unknown. Returns [N, 48, h, w].
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        channels = 3 * BLOCK * BLOCK
+        self.register_buffer("frequencies", 2.0 ** torch.arange(-1, 7), persistent=False)
+        self.time = nn.Linear(16, CONDITION)
+        self.identity = nn.Linear(IDENTITY, CONDITION)
+        self.condition = nn.Linear(CONDITION, CONDITION)
+        self.stem = nn.Conv2d(2 * channels, fine, 3, padding=1)
+        self.encode_fine = FilmBlock(fine)
+        self.down_fine = nn.Conv2d(fine, middle, 2, stride=2)
+        self.encode_middle = FilmBlock(middle)
+        self.down_middle = nn.Conv2d(middle, coarse, 2, stride=2)
+        self.bottom = nn.ModuleList([FilmBlock(coarse), FilmBlock(coarse)])
+        self.up_middle = nn.Conv2d(coarse, 4 * middle, 1)
+        self.decode_middle = FilmBlock(middle)
+        self.up_fine = nn.Conv2d(middle, 4 * fine, 1)
+        self.decode_fine = FilmBlock(fine)
+        self.head = nn.Conv2d(fine, channels, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=1e-3)
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, identity: Tensor, reference: Tensor
+    ) -> Tensor:
+        """See the class."""
+        angles = timestep[:, None] * self.frequencies[None]
+        waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
+        condition = F.relu(self.time(waves) + self.identity(identity))
+        condition = F.relu(self.condition(condition))
+        # The difference is small beside the photo: scaled, it keeps its precision in bfloat16.
+        fine = self.stem(torch.cat([(sample - reference) * 4, reference], dim=1))
+        fine = self.encode_fine(fine, condition)
+        middle = self.encode_middle(self.down_fine(fine), condition)
+        coarse = self.down_middle(middle)
+        for block in self.bottom:
+            coarse = block(coarse, condition)
+        middle = middle + F.pixel_shuffle(self.up_middle(coarse), 2)
+        middle = self.decode_middle(middle, condition)
+        fine = fine + F.pixel_shuffle(self.up_fine(middle), 2)
+        residual: Tensor = self.head(F.relu(self.decode_fine(fine, condition)))
+        return residual
+
+
+def strength_of(state_offset: Tensor, residual: Tensor, timestep: Tensor) -> Tensor:
+    """Strength [N] of the flow that a state belongs to, within [t, 1].
+
+    ``state_offset`` is x_t - ref, both [N, ...] of one shape; see the module for the formula.
+    """
+    axes = tuple(range(1, residual.dim()))
+    along = (state_offset * residual).mean(dim=axes)
+    power = (residual * residual).mean(dim=axes)
+    done = along / (power + 1e-8)
+    return torch.minimum(timestep + torch.relu(done), torch.ones_like(timestep))
+
+
+class ServingModule(nn.Module):
+    """The served graph: sample FP16 [N, 192, 80, 80], timestep FP32 [N], identity FP32 [N, 128],
+    reference UINT8 [N, 640, 640, 3] to the velocity FP16 [N, 192, 80, 80].
+    """
+
+    def __init__(self, net: Denoiser) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, identity: Tensor, reference: Tensor
+    ) -> Tensor:
+        """See the class."""
+        grid, side, half = CANVAS // LATENT_FACTOR, CANVAS // BLOCK, LATENT_FACTOR // BLOCK
+        # Channels c * 64 + dy * 8 + dx of 8x8 blocks to channels c * 16 + dy * 4 + dx of 4x4.
+        state = sample.float().reshape(-1, 3, half, BLOCK, half, BLOCK, grid, grid)
+        state = state.permute(0, 1, 3, 5, 6, 2, 7, 4).reshape(-1, 3 * BLOCK**2, side, side)
+        photo = reference.reshape(-1, side, BLOCK, side, BLOCK, 3).permute(0, 5, 2, 4, 1, 3)
+        photo = photo.reshape(-1, 3 * BLOCK**2, side, side).float() * (1 / 127.5) - 1
+        offset = state - photo
+        residual = self.net(state, timestep, identity, photo)
+        strength = strength_of(offset, residual, timestep)[:, None, None, None]
+        time = torch.clamp(timestep, min=1e-3)[:, None, None, None]
+        velocity = (offset - strength * residual) / time
+        blocks = velocity.reshape(-1, 3, BLOCK, BLOCK, grid, half, grid, half)
+        blocks = blocks.permute(0, 1, 5, 2, 7, 3, 4, 6)
+        return blocks.reshape(-1, 3 * LATENT_FACTOR**2, grid, grid).to(torch.float16)
+
+
+def build() -> Denoiser:
+    """The network that is trained, with fresh weights."""
+    return Denoiser()
+
+
+def serving(net: nn.Module) -> ServingModule:
+    """The served graph around a trained network; raises TypeError for another network."""
+    if not isinstance(net, Denoiser):
+        raise TypeError(f"expected Denoiser, got {type(net).__name__}")
+    return ServingModule(net.eval())
+
+
+def example_inputs(batch: int) -> tuple[Tensor, ...]:
+    """Seeded inputs of the served graph, in the order of INPUT_NAMES."""
+    generator = torch.Generator().manual_seed(3)
+    # Smooth photos, as the state of a real flow: uniform noise is nothing the network knows.
+    coarse = torch.rand(batch, 3, 10, 10, generator=generator) * 255
+    photo = F.interpolate(coarse, size=(CANVAS, CANVAS), mode="bilinear").round()
+    reference = photo.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    timestep = torch.linspace(1.0, 0.25, batch) if batch > 1 else torch.ones(1)
+    noise = torch.randn(batch, 3, CANVAS, CANVAS, generator=generator) * NOISE_SCALE
+    state = photo / 127.5 - 1 + timestep[:, None, None, None] * noise
+    sample = F.pixel_unshuffle(state, LATENT_FACTOR).to(torch.float16)
+    identity = F.normalize(torch.randn(batch, IDENTITY, generator=generator), dim=1)
+    return sample, timestep, identity, reference

@@ -1,0 +1,163 @@
+"""Trains the denoiser: ``python -m export_scripts.training.denoiser --data DIR --out DIR``.
+
+``--data`` is the cache that datasets.pictures and datasets.portraits wrote (with identities.npz).
+Each crop gives one state of a flow: its start (t = s) or a point on the way, with the strength 1
+or drawn at random. The identity is the teacher's embedding of the sharp photo, or zeros for photos
+without a face and in a third of the draws, so that a rough or absent identity does no harm.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from export_scripts.datasets.degradations import apply, training_degradation
+from export_scripts.datasets.pictures import Picture, load_folder
+from export_scripts.networks.denoiser import BLOCK, IDENTITY, NOISE_SCALE, build
+from export_scripts.training.wallclock import WallClockRun
+
+# Share of each source, and the range of factors by which its photos are reduced to the size that
+# a head-and-shoulders crop has on the 640 canvas.
+SOURCES = {
+    "official": (0.42, 1.3, 2.2),
+    "webmorph": (0.24, 1.5, 2.6),
+    "celeba": (0.14, 1.2, 2.0),
+    "utkface": (0.02, 1.0, 1.0),
+    "clic": (0.06, 1.2, 3.0),
+    "cid22": (0.08, 1.0, 1.3),
+    "wallpapers": (0.04, 1.2, 2.5),
+}
+MARGIN = 16
+
+
+class PairSampler:
+    """Batches of (sharp, degraded, identity): float32 [N, 3, S, S] in -1..1 twice, [N, 128]."""
+
+    def __init__(self, data: Path, size: int, seed: int) -> None:
+        self.size = size
+        self.random = np.random.default_rng(seed)
+        self.photos = {name: load_folder(data / name) for name in SOURCES}
+        shares = np.array([SOURCES[n][0] if self.photos[n] else 0.0 for n in SOURCES])
+        if not shares.any():
+            raise FileNotFoundError(f"no photos below {data}")
+        self.shares = shares / shares.sum()
+        identities = data / "identities.npz"
+        self.identities = dict(np.load(identities)) if identities.exists() else {}
+
+    def _crop(self, side: int) -> tuple[Picture, str]:
+        name = list(SOURCES)[int(self.random.choice(len(self.shares), p=self.shares))]
+        stem, photo = self.photos[name][int(self.random.integers(len(self.photos[name])))]
+        _, low, high = SOURCES[name]
+        factor = min(float(self.random.uniform(low, high)), min(photo.shape[:2]) / side)
+        extent = min(round(side * factor), *photo.shape[:2])
+        # Towards the middle, where the face is: the mean of two uniform draws.
+        top = int((photo.shape[0] - extent) * self.random.uniform(0, 1, 2).mean())
+        left = int((photo.shape[1] - extent) * self.random.uniform(0, 1, 2).mean())
+        crop = np.asarray(photo[top : top + extent, left : left + extent])
+        if extent != side:
+            method = cv2.INTER_AREA if extent > side else cv2.INTER_CUBIC
+            crop = np.asarray(cv2.resize(crop, (side, side), interpolation=method), np.uint8)
+        if self.random.random() < 0.5:
+            crop = np.ascontiguousarray(crop[:, ::-1])
+        return crop, f"{name}/{stem}"
+
+    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """See the class."""
+        sharp, rough = [], []
+        identity = np.zeros((count, IDENTITY), np.float32)
+        for row in range(count):
+            crop, key = self._crop(self.size + MARGIN)
+            light = self.random.uniform(0.75, 1.15) if self.random.random() < 0.3 else 1.0
+            crop = np.clip(crop * light, 0, 255).astype(np.uint8)
+            degraded = apply(training_degradation(self.random), crop, self.random)
+            # A random corner: the phone's 8x8 JPEG grid falls anywhere on the network's blocks.
+            top, left = self.random.integers(MARGIN + 1, size=2)
+            window = np.s_[top : top + self.size, left : left + self.size]
+            sharp.append(crop[window])
+            rough.append(degraded[window])
+            if self.random.random() > 0.33:
+                identity[row] = self.identities.get(key, 0.0)
+        return _planes(sharp), _planes(rough), torch.from_numpy(identity)
+
+
+def _planes(pictures: list[Picture]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def flow_states(sharp: Tensor, reference: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random states (x_t, t) of flows from ``reference`` to ``sharp``: [N, 3, S, S] and [N]."""
+    count = len(sharp)
+    draw = torch.rand(4, count, generator=generator)
+    strength = torch.where(draw[0] < 0.6, torch.ones(count), 0.3 + 0.7 * draw[1])
+    time = torch.where(draw[2] < 0.5, strength, strength * (0.15 + 0.85 * draw[3]))
+    noise = torch.randn(sharp.shape, generator=generator) * NOISE_SCALE
+    t, s = time[:, None, None, None], strength[:, None, None, None]
+    return reference + t * noise + (s - t) * (sharp - reference), time
+
+
+def restoration_loss(restored: Tensor, sharp: Tensor) -> Tensor:
+    """L1 of the pixels and of their differences to the right and below (keeps edges sharp)."""
+    error = restored - sharp
+    across = (error[..., 1:] - error[..., :-1]).abs().mean()
+    down = (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+    return error.abs().mean() + 0.4 * (across + down)
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=70)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    cv2.setNumThreads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    net = build().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=arguments.rate, betas=(0.9, 0.99), weight_decay=1e-4
+    )
+    run = WallClockRun(net, optimizer, arguments.out, minutes=arguments.minutes)
+    if arguments.resume:
+        run.resume()
+    seed = arguments.seed + run.step_count
+    sampler = PairSampler(arguments.data, arguments.crop, seed)
+    generator = torch.Generator().manual_seed(seed)
+    progress, mean, before = tqdm(mininterval=20, unit="step"), 0.0, 0.0
+    while run.start_step():
+        sharp, reference, identity = sampler.batch(arguments.batch)
+        state, time = flow_states(sharp, reference, generator)
+        blocks = [F.pixel_unshuffle(x, BLOCK) for x in (state, reference)]
+        state, photo = (x.contiguous(memory_format=torch.channels_last) for x in blocks)
+        with torch.autocast("cpu", torch.bfloat16):
+            residual = net(state, time, identity, photo)
+        restored = reference + F.pixel_shuffle(residual.float(), BLOCK)
+        loss = restoration_loss(restored, sharp)
+        torch.autograd.backward(loss)
+        run.end_step(clip=0.5)
+        with torch.no_grad():
+            mean += (float(loss.detach()) - mean) * (0.01 if mean else 1)
+            start = float(restoration_loss(reference, sharp))
+            before += (start - before) * (0.01 if before else 1)
+        progress.update()
+        progress.set_postfix(
+            loss=f"{mean:.4f}", unchanged=f"{before:.4f}", time=f"{run.progress:.3f}", refresh=False
+        )
+    run.save()
+
+
+if __name__ == "__main__":
+    main()
