@@ -1,0 +1,1 @@
+"""Studio profile: public checkpoints to ONNX, with the same Triton contract as the compact models."""

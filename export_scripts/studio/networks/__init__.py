@@ -1,0 +1,1 @@
+"""Network definitions of the studio profile, keyed like the public checkpoints they load."""

@@ -1,0 +1,146 @@
+"""Exporting a studio model to ONNX: precision, dynamic batch, external data, atomic write."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from export_scripts.studio.spec import Port, Precision, StudioModel
+
+OPSET = 18
+EXTERNAL_ABOVE = 1 << 20
+"""Bytes of weights above which they go to model.onnx.data (a protobuf ends at 2 GiB)."""
+
+
+class ExportError(Exception):
+    """A graph that does not follow the model's ports."""
+
+
+def cast_network(network: nn.Module, precision: Precision) -> nn.Module:
+    """Copy a network into another precision; the modules keep float32 where they ask for it.
+
+    A sub-module with the attribute `keep_float32 = True` is left alone: time embeddings, norms at
+    the end of an encoder, and whatever overflows in float16.
+    """
+    if precision is Precision.FLOAT32:
+        return network
+    cast = copy.deepcopy(network).to(precision.torch_dtype)
+    for module in cast.modules():
+        if getattr(module, "keep_float32", False):
+            module.float()
+    return cast
+
+
+def export(model: StudioModel, folder: Path, precision: Precision) -> Path:
+    """Write `model.onnx` (and `model.onnx.data`) into a folder, all or nothing.
+
+    Args:
+        model: what to export.
+        folder: version folder of the model repository; made as needed.
+        precision: arithmetic of the graph.
+
+    Returns:
+        The path of model.onnx.
+
+    Raises:
+        ExportError: precision not held by the network, or the graph's tensors differ from the
+            model's ports.
+    """
+    if precision not in model.precisions:
+        raise ExportError(f"{model.name} does not run in {precision}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:
+        work = Path(scratch)
+        if model.wrap is not None:
+            (work / "model.onnx").write_bytes(model.wrap(precision))
+        else:
+            _export_torch(model, work / "model.onnx", precision)
+        check_ports(onnx.load(work / "model.onnx", load_external_data=False), model)
+        # Data first: whoever sees the new graph must find its weights.
+        for path in sorted(work.iterdir(), key=lambda item: item.suffix != ".data"):
+            shutil.move(path, folder / path.name)
+    return folder / "model.onnx"
+
+
+def _export_torch(model: StudioModel, path: Path, precision: Precision) -> None:
+    network = cast_network(model.network, precision).eval()
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    shapes = [{0: batch} | _dynamic_sizes(port) for port in model.inputs]
+    # The exporter counts every decomposition it skips: only errors matter here.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network,
+            model.example(2),
+            input_names=[port.name for port in model.inputs],
+            output_names=[port.name for port in model.outputs],
+            dynamic_shapes=tuple(shapes),
+            opset_version=OPSET,
+            dynamo=True,
+            # The exporter's folding computes bfloat16 constants in float32 and leaves them so.
+            optimize=precision is not Precision.BFLOAT16,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError(f"{model.name}: the exporter gave no program")
+    weights = sum(
+        tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
+    )
+    program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
+
+
+def _dynamic_sizes(port: Port) -> dict[int, torch.export.Dim]:
+    return {
+        axis + 1: torch.export.Dim(f"{port.name}_{axis}", min=16, max=4096)
+        for axis, size in enumerate(port.dims)
+        if size == -1
+    }
+
+
+_ONNX_TYPES = {
+    "UINT8": onnx.TensorProto.UINT8,
+    "INT32": onnx.TensorProto.INT32,
+    "FP16": onnx.TensorProto.FLOAT16,
+    "FP32": onnx.TensorProto.FLOAT,
+}
+
+
+def check_ports(graph: onnx.ModelProto, model: StudioModel) -> None:
+    """Check names, types and sizes of a graph against the ports, batch axis dynamic.
+
+    Raises:
+        ExportError: the first difference.
+    """
+    for kind, found, ports in (
+        ("input", list(graph.graph.input), model.inputs),
+        ("output", list(graph.graph.output), model.outputs),
+    ):
+        names = [value.name for value in found]
+        if names != [port.name for port in ports]:
+            raise ExportError(f"{model.name}: {kind}s are {names}")
+        for value, port in zip(found, ports, strict=True):
+            tensor = value.type.tensor_type
+            if tensor.elem_type != _ONNX_TYPES[port.dtype]:
+                raise ExportError(f"{model.name}.{port.name}: type is not {port.dtype}")
+            dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
+            if dims[:1] != [-1]:
+                raise ExportError(f"{model.name}.{port.name}: the batch axis is fixed: {dims}")
+            wrong = len(dims) != 1 + len(port.dims) or any(
+                size not in (-1, wanted) for size, wanted in zip(dims[1:], port.dims, strict=False)
+            )
+            if wrong:
+                raise ExportError(f"{model.name}.{port.name}: {dims[1:]}, not {list(port.dims)}")
+
+
+def graph_bytes(path: Path) -> int:
+    """Size of a graph with its external data, in bytes."""
+    return sum(part.stat().st_size for part in path.parent.glob(path.name + "*"))
