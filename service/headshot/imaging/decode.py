@@ -189,10 +189,16 @@ def _decode_jpeg(header: Header, long_side: int | None) -> NDArray[np.uint8]:
     try:
         pixels = simplejpeg.decode_jpeg(header.data, colorspace, strict=True, **smallest)
     except ValueError as error:
-        if "extraneous bytes" not in str(error):
+        text = str(error)
+        if "extraneous bytes" in text:
+            # Padding between segments that some cameras write: libjpeg skips it, nothing is lost.
+            pixels = simplejpeg.decode_jpeg(header.data, colorspace, strict=False, **smallest)
+        elif (
+            "subsampling" in text and not header.cmyk
+        ):  # a rare chroma layout that TurboJPEG's interface has no name for
+            pixels = _decode_pillow(header)
+        else:
             raise
-        # Padding between segments that some cameras write: libjpeg skips it and loses nothing.
-        pixels = simplejpeg.decode_jpeg(header.data, colorspace, strict=False, **smallest)
     ink = np.asarray(pixels, dtype=np.uint8)
     return 255 - ink if header.cmyk and header.inverted else ink
 

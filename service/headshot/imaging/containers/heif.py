@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
+from headshot.imaging.containers.av1 import sequence_sizes
+from headshot.imaging.containers.boxes import Meta, boxes, parse_meta
 from headshot.imaging.containers.header import Header
-from headshot.imaging.containers.hevc import sps_size
+from headshot.imaging.containers.hevc import parameter_sizes
 from headshot.imaging.refusals import (
     MAX_ICC_BYTES,
     DecodeLimits,
@@ -18,12 +19,14 @@ from headshot.imaging.refusals import (
     unsupported,
 )
 
-_MAX_BOXES: Final = 4096
 _MAX_META: Final = 8 * 2**20
-_MAX_ITEMS: Final = 2048
 _STILL_BRANDS: Final = frozenset({b"heic", b"heix", b"mif1", b"mif2", b"avif", b"heim", b"heis"})
 _SEQUENCE_BRANDS: Final = frozenset({b"hevc", b"hevx", b"msf1", b"avis"})
 _CODECS: Final[dict[bytes, Literal["heic", "avif"]]] = {b"hvc1": "heic", b"av01": "avif"}
+_STREAMS: Final[dict[bytes, Callable[[bytes, bytes], Iterable[tuple[int, int]]]]] = {
+    b"hvcC": parameter_sizes,
+    b"av1C": sequence_sizes,
+}
 _ORIENTATIONS: Final = {
     # (quarter turns anticlockwise, then mirrored: "" | "rows" top-bottom | "columns" left-right)
     (0, ""): 1,
@@ -39,33 +42,6 @@ _ORIENTATIONS: Final = {
     (2, "rows"): 2,
     (3, "rows"): 7,
 }
-
-
-@dataclass
-class _Box:
-    kind: bytes
-    body: bytes
-
-
-@dataclass
-class _Meta:
-    primary: int | None = None
-    items: dict[int, bytes] = field(default_factory=dict)
-    properties: list[_Box] = field(default_factory=list)
-    associations: dict[int, list[int]] = field(default_factory=dict)
-    parts: dict[int, list[int]] = field(default_factory=dict)
-
-    def of(self, item: int) -> list[_Box]:
-        """The properties of one item, in their order."""
-        indices = self.associations.get(item, [])
-        return [self.properties[i - 1] for i in indices if 1 <= i <= len(self.properties)]
-
-    def size(self, item: int) -> tuple[int, int]:
-        """Width and height from `ispe`."""
-        for box in self.of(item):
-            if box.kind == b"ispe" and len(box.body) >= 12:
-                return int.from_bytes(box.body[4:8], "big"), int.from_bytes(box.body[8:12], "big")
-        raise corrupt("an item has no size")
 
 
 def is_heif(data: bytes) -> bool:
@@ -88,7 +64,7 @@ def read_heif(data: bytes, limits: DecodeLimits) -> Header:
         PhotoError: truncated, damaged, a sequence, over a limit, or another codec.
     """
     meta_body: bytes | None = None
-    for box in _boxes(data, 0, len(data), top=True):
+    for box in boxes(data, 0, len(data), top=True):
         kind, start, end = box
         if kind == b"moov":
             raise animated("An image sequence")
@@ -100,12 +76,12 @@ def read_heif(data: bytes, limits: DecodeLimits) -> Header:
         major = data[8:12]
         raise animated("An image sequence") if major in _SEQUENCE_BRANDS else truncated()
     try:
-        return _header(data, _parse_meta(meta_body), limits)
+        return _header(data, parse_meta(meta_body), limits)
     except (IndexError, ValueError) as error:
         raise corrupt("its boxes contradict each other") from error
 
 
-def _header(data: bytes, meta: _Meta, limits: DecodeLimits) -> Header:
+def _header(data: bytes, meta: Meta, limits: DecodeLimits) -> Header:
     primary = meta.primary
     if primary is None or primary not in meta.items:
         raise corrupt("it has no primary picture")
@@ -113,11 +89,11 @@ def _header(data: bytes, meta: _Meta, limits: DecodeLimits) -> Header:
     codec = _codec(meta, primary, width * height)
     for box in meta.properties:
         if box.kind == b"ispe" and len(box.body) >= 12:
-            _check_large(box.body[4:12], limits)
-        elif box.kind == b"hvcC":
-            for size in sps_size(box.body):
-                _check_large(b"".join(v.to_bytes(4, "big") for v in size), limits)
+            sides = box.body[4:8], box.body[8:12]
+            size = int.from_bytes(sides[0], "big"), int.from_bytes(sides[1], "big")
+            _check_large([size], limits)
     limits.check_size(width, height)
+    _check_streams(data, meta, limits)
     turns, mirror, depth = 0, "", 8
     icc: bytes | None = None
     cicp: tuple[int, int] | None = None
@@ -149,7 +125,7 @@ def _header(data: bytes, meta: _Meta, limits: DecodeLimits) -> Header:
     )
 
 
-def _codec(meta: _Meta, primary: int, area: int) -> Literal["heic", "avif"]:
+def _codec(meta: Meta, primary: int, area: int) -> Literal["heic", "avif"]:
     """The codec of the primary item; for a grid, of its tiles, which must fit its area."""
     kind = meta.items[primary]
     if kind != b"grid":
@@ -167,101 +143,22 @@ def _codec(meta: _Meta, primary: int, area: int) -> Literal["heic", "avif"]:
     return _CODECS[kinds.pop()]
 
 
-def _check_large(size: bytes, limits: DecodeLimits) -> None:
-    width, height = int.from_bytes(size[:4], "big"), int.from_bytes(size[4:8], "big")
-    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-        limits.check_size(width, height)
-
-
-def _boxes(
-    data: bytes, start: int, end: int, *, top: bool = False
-) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte of the body, end) of the boxes in data[start:end]."""
-    for _ in range(_MAX_BOXES):
-        if start + 8 > end:
-            if top and start < end:
-                raise truncated()
-            return
-        size = int.from_bytes(data[start : start + 4], "big")
-        kind, body = data[start + 4 : start + 8], start + 8
-        if size == 1:
-            size = int.from_bytes(data[body : body + 8], "big")
-            body += 8
-        elif size == 0:
-            size = end - start
-        if start + size > end:
-            raise truncated() if top else corrupt("a box is longer than its parent")
-        if size < body - start:
-            raise corrupt("a box is shorter than its header")
-        yield kind, body, start + size
-        start += size
-    raise too_complex("thousands of boxes")
-
-
-def _parse_meta(body: bytes) -> _Meta:
-    meta = _Meta()
-    for kind, start, end in _boxes(body, 4, len(body)):
-        inner = body[start:end]
-        if kind == b"pitm":
-            meta.primary = int.from_bytes(inner[4:8] if inner[0] else inner[4:6], "big")
-        elif kind == b"iinf":
-            _parse_items(inner, meta)
-        elif kind == b"iref":
-            _parse_references(inner, meta)
-        elif kind == b"iprp":
-            for sub, first, last in _boxes(inner, 0, len(inner)):
-                if sub == b"ipco":
-                    meta.properties = [
-                        _Box(k, inner[s:e]) for k, s, e in _boxes(inner, first, last)
-                    ]
-                elif sub == b"ipma":
-                    _parse_associations(inner[first:last], meta)
-    return meta
-
-
-def _parse_items(body: bytes, meta: _Meta) -> None:
-    for kind, start, end in _boxes(body, 8 if body[0] else 6, len(body)):
-        version = body[start]
-        if kind != b"infe" or version < 2:
+def _check_streams(data: bytes, meta: Meta, limits: DecodeLimits) -> None:
+    """Hold what the coded streams say of their own size to the limits."""
+    total = 0
+    for item, kind in meta.items.items():
+        if kind not in _CODECS:
             continue
-        width = 2 if version == 2 else 4
-        item = int.from_bytes(body[start + 4 : start + 4 + width], "big")
-        meta.items[item] = body[start + 6 + width : min(start + 10 + width, end)]
-        if len(meta.items) > _MAX_ITEMS:
-            raise too_complex("thousands of items")
+        payload = meta.payload(item, data)
+        total += len(payload)
+        if total > 2 * len(data):
+            raise too_complex("items that share their data")
+        for box in meta.of(item):
+            if box.kind in _STREAMS:
+                _check_large(_STREAMS[box.kind](box.body, payload), limits)
 
 
-def _parse_references(body: bytes, meta: _Meta) -> None:
-    width = 4 if body[0] else 2
-    for kind, start, _ in _boxes(body, 4, len(body)):
-        if kind != b"dimg":
-            continue
-        item = int.from_bytes(body[start : start + width], "big")
-        first = start + width + 2
-        count = int.from_bytes(body[start + width : first], "big")
-        if count > _MAX_ITEMS:
-            raise too_complex("thousands of tiles")
-        meta.parts[item] = [
-            int.from_bytes(body[first + i * width : first + (i + 1) * width], "big")
-            for i in range(count)
-        ]
-
-
-def _parse_associations(body: bytes, meta: _Meta) -> None:
-    item_width = 4 if body[0] else 2
-    index_width = 2 if body[3] & 1 else 1
-    count = int.from_bytes(body[4:8], "big")
-    if count > _MAX_ITEMS:
-        raise too_complex("thousands of items")
-    position = 8
-    for _ in range(count):
-        item = int.from_bytes(body[position : position + item_width], "big")
-        position += item_width
-        entries = body[position]
-        position += 1
-        mask = 0x7FFF if index_width == 2 else 0x7F
-        meta.associations[item] = [
-            int.from_bytes(body[position + i * index_width :][:index_width], "big") & mask
-            for i in range(entries)
-        ]
-        position += entries * index_width
+def _check_large(sizes: Iterable[tuple[int, int]], limits: DecodeLimits) -> None:
+    for width, height in sizes:
+        if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+            limits.check_size(width, height)

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
-_SPS = 33
+from headshot.imaging.containers.bits import Bits
+
+_SPS: Final = 33
 
 
-def sps_size(config: bytes) -> Iterator[tuple[int, int]]:
-    """(width, height) of each SPS in an HEVC decoder configuration record (`hvcC` body).
+def parameter_sizes(config: bytes, payload: bytes) -> Iterator[tuple[int, int]]:
+    """(width, height) of each SPS in a decoder configuration record and in the item's own data.
 
     A decoder allocates by these figures, whatever the container claims.
+
+    Args:
+        config: body of the `hvcC` box.
+        payload: the item's data: units, each after its length.
 
     Raises:
         ValueError: the record or a parameter set is damaged.
     """
+    yield from _config_sizes(config)
+    width = (config[21] & 3) + 1
+    position = 0
+    while position + width < len(payload):
+        length = int.from_bytes(payload[position : position + width], "big")
+        position += width
+        if payload[position] >> 1 & 0x3F == _SPS:
+            yield _size(payload[position : position + min(length, 1024)])
+        position += length
+
+
+def _config_sizes(config: bytes) -> Iterator[tuple[int, int]]:
     if len(config) < 23:
         raise ValueError("configuration record cut short")
     position = 23
@@ -35,7 +54,7 @@ def sps_size(config: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _size(unit: bytes) -> tuple[int, int]:
-    bits = _Bits(unit[2:])  # after the two-byte NAL header
+    bits = Bits(unit[2:1024].replace(b"\0\0\3", b"\0\0"))  # without emulation prevention
     bits.read(4)
     sub_layers = bits.read(3)
     bits.read(1)
@@ -49,28 +68,3 @@ def _size(unit: bytes) -> tuple[int, int]:
     if bits.exp_golomb() == 3:  # chroma format 4:4:4
         bits.read(1)
     return bits.exp_golomb(), bits.exp_golomb()
-
-
-class _Bits:
-    """Bits of a NAL unit without its emulation prevention bytes; only the head is needed."""
-
-    def __init__(self, payload: bytes) -> None:
-        clean = payload[:256].replace(b"\0\0\3", b"\0\0")
-        self._value = int.from_bytes(clean, "big")
-        self._left = 8 * len(clean)
-
-    def read(self, count: int) -> int:
-        """The next bits as an unsigned number."""
-        if count > self._left:
-            raise ValueError("parameter set cut short")
-        self._left -= count
-        return self._value >> self._left & ((1 << count) - 1)
-
-    def exp_golomb(self) -> int:
-        """An unsigned Exp-Golomb code, ue(v)."""
-        zeros = 0
-        while not self.read(1):
-            zeros += 1
-            if zeros > 31:
-                raise ValueError("a number has too many bits")
-        return (1 << zeros) - 1 + self.read(zeros)
