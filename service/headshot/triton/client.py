@@ -94,7 +94,7 @@ class InferenceClient:
         self._pool = EndpointPool(urls, self._settings.probes)
         self._facts = FactsReader(facts_dir) if facts_dir is not None else None
         self._paths = PathClock()
-        self._shared = SharedMemoryPool() if shared_memory else None
+        self.shared_memory = SharedMemoryPool() if shared_memory else None
         self._contracts: dict[str, OutputContract] = {}
 
     async def __aenter__(self) -> InferenceClient:
@@ -112,8 +112,8 @@ class InferenceClient:
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
         await self._pool.close()
-        if self._shared is not None:
-            self._shared.close()
+        if self.shared_memory is not None:
+            self.shared_memory.close()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -231,16 +231,16 @@ class InferenceClient:
         try:
             contract = self._contracts.get(model) or await self._learn(endpoint, model, timeout)
             expected = contract(inputs)
-            if self._shared is not None:
-                lease = await self._shared.lease(endpoint, inputs, expected)
+            if self.shared_memory is not None:
+                lease = await self.shared_memory.lease(endpoint, inputs, expected)
             add_inputs(request, inputs, elsewhere=lease.inputs)
             lease.refer(request, expected)
             response = await self._send(endpoint, request, timeout, headers)
         except grpc.aio.AioRpcError as error:
             failure = classify(error, model, deadline_expired=deadline.expired)
             lease.close(endpoint, model, ended=failure.ended)
-            if failure.forgotten and self._shared is not None:
-                self._shared.forget(endpoint)
+            if failure.forgotten and self.shared_memory is not None:
+                self.shared_memory.forget(endpoint)
             return None, failure
         except _AbandonedError:
             lease.close(endpoint, model, ended=False)
@@ -250,8 +250,8 @@ class InferenceClient:
             raise
         views = lease.views()
         lease.close(endpoint, model, ended=True)
-        if self._shared is not None:
-            self._shared.answered(endpoint, model, sent_ns / 1e9)
+        if self.shared_memory is not None:
+            self.shared_memory.answered(endpoint, model, sent_ns / 1e9)
         outputs = read_outputs(response, expected, views)
         size = sum(array.nbytes for array in inputs.values())
         timings = self._timings(endpoint, model, size, sent_ns, key)

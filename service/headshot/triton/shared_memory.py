@@ -155,6 +155,11 @@ class SharedMemoryPool:
         """Bytes of all segments."""
         return sum(len(segment.memory) for segment in self._segments)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of all segments."""
+        return tuple(segment.path for segment in self._segments)
+
     def close(self) -> None:
         """Remove the files; arrays that are still in use keep their memory until they go."""
         for segment in self._segments:
@@ -198,13 +203,13 @@ class SharedMemoryPool:
             return Lease()
         lease = Lease(self)
         for name, array in inputs.items():
-            block = self._block(array.nbytes)
+            block = self.take(array.nbytes)
             if block is not None:
                 np.copyto(block.array(TensorSpec(array.dtype, array.shape)), array)
                 lease.inputs[name] = block
         for name, spec in outputs.items():
             if -1 not in spec.shape and not spec.dtype.hasobject:
-                block = self._block(_bytes(spec))
+                block = self.take(_bytes(spec))
                 if block is not None:
                     lease.outputs[name] = block
         blocks = [*lease.inputs.values(), *lease.outputs.values()]
@@ -236,7 +241,8 @@ class SharedMemoryPool:
                     raise
             segment.registered.add(key)
 
-    def _block(self, size: int) -> Block | None:
+    def take(self, size: int) -> Block | None:
+        """Return a block for `size` bytes, or None for small ones and where none is left."""
         if size < _LEAST_BYTES:
             return None
         while self._returned:

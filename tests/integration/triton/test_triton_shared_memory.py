@@ -1,0 +1,149 @@
+"""Shared memory changes how tensors travel, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from headshot.deadline import Deadline
+from headshot.triton.client import InferenceClient
+from headshot.triton.server import EmbeddedTriton
+from headshot.triton.shared_memory import SharedMemoryPool, SharedMemorySettings
+from headshot.triton.tensors import TensorSpec
+
+from tests.integration.triton.conftest import denoiser_inputs, image, until
+
+_IMAGE = TensorSpec(np.dtype(np.uint8), (1, 512, 512, 3))
+
+
+async def test_answers_are_the_same_with_and_without_shared_memory(
+    tiny_triton: EmbeddedTriton, tiny_client: InferenceClient
+) -> None:
+    async with InferenceClient([tiny_triton.grpc_url], shared_memory=False) as plain:
+        for model, inputs in (
+            ("denoiser", denoiser_inputs(7)),
+            ("matting", {"image": image(7)}),
+            ("face_detector", {"image": image(7, 640)}),
+            ("upscaler", {"image": image(7, 200)}),
+            ("upscaler", {"image": image(7, 3)}),
+        ):
+            one = await plain.infer(model, inputs, deadline=Deadline.after(30))
+            two = await tiny_client.infer(model, inputs, deadline=Deadline.after(30))
+            assert one.outputs.keys() == two.outputs.keys()
+            for name, array in one.outputs.items():
+                np.testing.assert_array_equal(array, two.outputs[name])
+
+
+async def test_an_answer_keeps_its_memory_while_it_is_in_use(
+    tiny_client: InferenceClient,
+) -> None:
+    answers = []
+    for seed in range(12):
+        result = await tiny_client.infer(
+            "upscaler", {"image": image(seed, 160)}, deadline=Deadline.after(30)
+        )
+        answers.append(result.outputs["upscaled"][0, ::4, ::4])
+    for seed, answer in enumerate(answers):
+        np.testing.assert_array_equal(answer, image(seed, 160)[0])
+
+
+async def test_memory_is_reused_when_answers_are_gone_and_removed_at_the_end(
+    tiny_triton: EmbeddedTriton,
+) -> None:
+    client = InferenceClient([tiny_triton.grpc_url])
+    assert client.shared_memory is not None
+    async with client:
+        for seed in range(20):
+            await client.infer("matting", {"image": image(seed)}, deadline=Deadline.after(30))
+        reserved = client.shared_memory.reserved_bytes
+        files = client.shared_memory.files
+        assert 0 < reserved <= 32 << 20
+        assert all(path.exists() for path in files)
+    assert not any(path.exists() for path in files)
+
+
+async def test_a_cancelled_calls_output_is_not_given_to_another(
+    tiny_triton: EmbeddedTriton,
+) -> None:
+    async with InferenceClient([tiny_triton.grpc_url]) as client:
+        inputs = denoiser_inputs(8)
+        expected = await client.infer("denoiser_slow", inputs, deadline=Deadline.after(60))
+        other = denoiser_inputs(9)
+        tasks = [
+            asyncio.create_task(client.infer("denoiser_slow", other, deadline=Deadline.after(60)))
+            for _ in range(2)
+        ]
+        await until(lambda: len(client.endpoints[0].flights) == 2)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(2):
+            again = await client.infer("denoiser_slow", inputs, deadline=Deadline.after(60))
+            np.testing.assert_array_equal(
+                again.outputs["prediction"], expected.outputs["prediction"]
+            )
+
+
+async def test_used_up_memory_means_the_wire(tiny_triton: EmbeddedTriton) -> None:
+    client = InferenceClient([tiny_triton.grpc_url])
+    client.shared_memory = SharedMemoryPool(SharedMemorySettings(max_bytes=1 << 20))
+    async with client:
+        result = await client.infer("matting", {"image": image(1)}, deadline=Deadline.after(30))
+    assert result.outputs["alpha"].shape == (1, 512, 512, 1)
+    assert client.shared_memory.reserved_bytes == 0
+
+
+async def test_blocks_never_overlap(tiny_client: InferenceClient) -> None:
+    pool = SharedMemoryPool()
+    (endpoint,) = tiny_client.endpoints
+    try:
+        random = np.random.default_rng(0)
+        held = []
+        for _ in range(30):
+            side = int(random.integers(160, 600))
+            array = random.integers(0, 256, (1, side, side, 3), dtype=np.uint8)
+            lease = await pool.lease(endpoint, {"image": array}, {"out": _IMAGE})
+            held.append((lease, array))
+            if random.random() < 0.4:
+                held.pop(int(random.integers(len(held))))[0].close(endpoint, "m", ended=True)
+            for kept, expected in held:
+                spec = TensorSpec(expected.dtype, expected.shape)
+                np.testing.assert_array_equal(kept.inputs["image"].array(spec), expected)
+        assert pool.reserved_bytes <= 256 << 20
+    finally:
+        pool.close()
+        gc.collect()
+
+
+def test_the_segments_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    left = Path("/dev/shm/headshot-tensors-0123456789abcdef")
+    left.write_bytes(b"x")
+    SharedMemoryPool().close()
+    assert not left.exists()
+
+
+def test_a_block_of_an_unfinished_call_waits_for_a_later_answer(
+    tiny_client: InferenceClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = SharedMemoryPool()
+    (endpoint,) = tiny_client.endpoints
+    now = 1000.0
+    monkeypatch.setattr("headshot.triton.shared_memory.time.monotonic", lambda: now)
+    try:
+        block = pool.take(100_000)
+        assert block is not None
+        pool.set_aside(block, endpoint, "matting")
+        assert pool.take(100_000) is not block
+        now = 1030.0
+        pool.answered(endpoint, "matting", sent_at=1029.0)
+        assert pool.take(100_000) is not block
+        now = 1070.0
+        pool.answered(endpoint, "denoiser", sent_at=1069.0)
+        assert pool.take(100_000) is not block
+        pool.answered(endpoint, "matting", sent_at=1069.0)
+        assert pool.take(100_000) is block
+    finally:
+        pool.close()
