@@ -129,7 +129,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             interceptors=server_interceptors(metrics, tracer, credentials),
             options=_server_options(settings),
         )
-        audit = AuditLog(settings.audit_log) if settings.audit_log else None
+        audit = AuditLog(settings.audit_log, metrics=metrics) if settings.audit_log else None
         if audit is not None:
             stack.callback(audit.close)
         servicer = HeadshotServicer(

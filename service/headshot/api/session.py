@@ -99,7 +99,7 @@ class Sessions:
             try:
                 yield call
             finally:
-                self._book(call, current)
+                self._book(call)
 
     def deadline(self, context: Context) -> Deadline:
         """Return the caller's deadline, bounded by the operator's, a little early."""
@@ -119,10 +119,8 @@ class Sessions:
                 reason="CONSENT_REQUIRED",
             )
 
-    def _book(self, call: Call, current: RequestContext | None) -> None:
-        """Hand the call's timings to metrics and to the access line."""
+    def _book(self, call: Call) -> None:
+        """Hand the call's timings to metrics, which also puts them on the access line."""
         for timing in call.stages.values():
             compute = max(0.0, timing.total_s - timing.queue_s - timing.wire_s)
             self._metrics.observe_stage(timing.stage, timing.queue_s, timing.wire_s, compute)
-            if current is not None:
-                current.add_stage(timing.stage, timing.queue_s, timing.wire_s, compute)

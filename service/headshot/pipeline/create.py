@@ -344,11 +344,14 @@ class Maker:
         """Let nothing unverified leave unless the caller allowed it."""
         metrics = self.engine.metrics
         metrics.observe_similarity(draft.verification.similarity)
-        metrics.verification("same" if draft.verification.same_person else "different")
+        metrics.verification("same_person" if draft.verification.same_person else "other_person")
         for measure in draft.report.failed:
             metrics.quality_rejected(measure.id)
+        metrics.observe_quality(_passed_shares(draft.report))
         if draft.verification.same_person or options.allow_unverified:
+            metrics.headshot("verified" if draft.verification.same_person else "unverified")
             return
+        metrics.headshot("VERIFICATION_FAILED")
         raise VerificationFailedError(
             "no candidate could be verified as the same person; send clearer photos, a lower "
             "strength, or set allow_unverified",
@@ -453,3 +456,12 @@ async def warm_up(engine: Engine) -> None:
     await denoise.denoise(
         engine, call, conditions, DenoisePlan(info.default_strength, 1, seed=0), [0]
     )
+
+
+def _passed_shares(report: QualityReport) -> dict[str, float]:
+    """Return the share of the measures of each layer that pass, 0 to 1."""
+    layers = {measure.layer for measure in report.measures}
+    return {
+        layer.value: sum(m.passed for m in report.layer(layer)) / len(report.layer(layer))
+        for layer in layers
+    }

@@ -55,6 +55,7 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     # Libraries speak up only for warnings: their debug lines hold requests and responses.
     root.setLevel(max(number, logging.WARNING))
+    logging.getLogger("headshot").setLevel(number)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:

@@ -50,7 +50,7 @@ def server_interceptors(
     chain: list[Interceptor] = [RequestContextInterceptor()]
     if tracing.enabled:
         chain.append(TracingInterceptor(tracing))
-    chain += [MetricsInterceptor(metrics), AccessLogInterceptor(), ErrorInterceptor()]
+    chain += [MetricsInterceptor(metrics), AccessLogInterceptor(), ErrorInterceptor(metrics)]
     if credentials is not None:
         chain.append(AuthInterceptor(credentials, metrics))
     chain.append(MalformedRequestInterceptor())

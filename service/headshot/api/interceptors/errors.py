@@ -9,34 +9,63 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import grpc
 
 from headshot.api import status
-from headshot.api.interceptors.wrapping import AroundInterceptor, Context
-from headshot.errors import HeadshotError
+from headshot.api.interceptors.wrapping import AroundInterceptor, Context, final_code
+from headshot.errors import (
+    DeadlineError,
+    HeadshotError,
+    ModelContractError,
+    ModelExecutionError,
+    ModelUnavailableError,
+)
 from headshot.telemetry import context as request_context
 from headshot.telemetry.logs import get_logger
+from headshot.telemetry.metrics import Metrics
 
 _log = get_logger("headshot.errors")
+_MODEL_ERRORS = (ModelUnavailableError, ModelContractError, ModelExecutionError)
 
 
 class ErrorInterceptor(AroundInterceptor):
-    """Answers the exceptions of everything inside it; unknown ones are logged with their origin."""
+    """Answers the exceptions of everything inside it; unknown ones are logged with their origin.
+
+    Args:
+        metrics: counts missed deadlines by stage and failed calls to Triton by model.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def around(
         self, details: grpc.HandlerCallDetails, context: Context
     ) -> AbstractAsyncContextManager[object]:
         """Return the context manager of one RPC."""
-        return _around(context)
+        return self._around(context)
 
+    @asynccontextmanager
+    async def _around(self, context: Context) -> AsyncIterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError as error:
+            if final_code(context, error) == "DEADLINE_EXCEEDED":
+                self._metrics.deadline_missed("request")
+            raise
+        except (grpc.aio.AbortError, GeneratorExit):
+            raise
+        except Exception as error:
+            current = request_context.current()
+            if current is not None and isinstance(error, HeadshotError):
+                current.facts["reason"] = error.reason
+            self._count(error)
+            await status.abort(context, error, current.request_id if current is not None else "")
 
-@asynccontextmanager
-async def _around(context: Context) -> AsyncIterator[None]:
-    try:
-        yield
-    except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
-        raise
-    except Exception as error:
-        current = request_context.current()
-        if current is not None and isinstance(error, HeadshotError):
-            current.facts["reason"] = error.reason
-        if not isinstance(error, HeadshotError | TimeoutError):
+    def _count(self, error: Exception) -> None:
+        if isinstance(error, DeadlineError):
+            # Those that admission refuses early are counted there.
+            if error.reason == "DEADLINE_EXCEEDED":
+                self._metrics.deadline_missed(error.metadata.get("stage", "request"))
+        elif isinstance(error, _MODEL_ERRORS):
+            self._metrics.triton_failed(error.metadata.get("model", "any"), error.reason)
+            if not isinstance(error, ModelUnavailableError):
+                _log.error("a model failed", exc_info=error)
+        elif not isinstance(error, HeadshotError | TimeoutError):
             _log.error("unexpected error", exc_info=error)
-        await status.abort(context, error, current.request_id if current is not None else "")
