@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging.encode import EncodeSpec, encode
+from headshot.imaging.encode import EncodeSpec, encode, encode_mask
 from headshot.imaging.quality import QualityReport
 from headshot.pipeline.call import Call, Event, ProgressEvent
 from headshot.pipeline.capture_advice import SetAdvice
@@ -141,7 +141,7 @@ def intermediates(item: Intermediates) -> pb.Intermediates:
     return pb.Intermediates(
         reference=png(item.reference),
         candidates=[candidate(one) for one in item.candidates],
-        alpha=png(item.alpha),
+        alpha=encode_mask(item.alpha),
         upscaled=png(item.upscaled) if item.upscaled is not None else b"",
     )
 

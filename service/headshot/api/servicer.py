@@ -12,7 +12,7 @@ from headshot.api.streams import with_events
 from headshot.api.team import TeamRpc
 from headshot.api.templates import Templates
 from headshot.config import Settings
-from headshot.imaging.encode import EncodeSpec, encode
+from headshot.imaging.encode import EncodeSpec, encode, encode_mask
 from headshot.imaging.renditions import MAX_SIDE, PRESETS
 from headshot.pipeline.call import ProgressEvent
 from headshot.pipeline.requests import HeadshotRequest
@@ -122,7 +122,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             )
             height, width = result.alpha.shape
             return pb.MatteResponse(
-                alpha=present.png(result.alpha),
+                alpha=encode_mask(result.alpha),
                 cutout=present.png(result.cutout) if result.cutout is not None else b"",
                 width=width,
                 height=height,

@@ -146,6 +146,20 @@ def encode(pixels: NDArray[np.uint8], spec: EncodeSpec, *, xmp: bytes | None = N
     return _pillow(Image.fromarray(pixels), spec.format.upper(), options)
 
 
+def encode_mask(mask: NDArray[np.uint8]) -> bytes:
+    """Write a mask, uint8 [h,w], as an 8-bit grey PNG without a profile.
+
+    Raises:
+        ValueError: not such pixels.
+    """
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise ValueError(f"uint8 [h,w] wanted, got {mask.dtype} {mask.shape}")
+    written, data = cv2.imencode(".png", mask, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not written:
+        raise ValueError("the mask could not be written")
+    return data.tobytes()
+
+
 def _jpeg(pixels: NDArray[np.uint8], spec: EncodeSpec, xmp: bytes | None) -> bytes:
     if spec.colour == "cmyk":
         ink, profile = _to_cmyk(pixels, spec)

@@ -78,6 +78,9 @@ def cut_person(
         side: wanted side of the master in pixels, at most that of `enlarged`.
         tone_spec: targets of exposure, balance and contrast.
         retouch_level: none, light or standard.
+
+    Raises:
+        NoUsablePhotoError: PERSON_NOT_SEPARATED, the matte leaves the face out.
     """
     canvas = frame.canvas
     master = candidate if enlarged is None else enlarged
@@ -93,15 +96,23 @@ def cut_person(
     alpha = mattes.refine_alpha(rough, master)
     alpha = framing.limit_to_photo(alpha, frame)
     colours = foreground.estimate(master, alpha)
+    try:
+        tones = background.measure_tones(
+            tone.apply_table(candidate, toned.table), frame.landmarks, alpha_canvas
+        )
+    except ValueError:
+        raise NoUsablePhotoError(
+            "the person could not be told from the background; send a photo with more light and a "
+            "plainer background",
+            reason="PERSON_NOT_SEPARATED",
+        ) from None
     return Person(
         colours=colours,
         scene=master,
         alpha=alpha,
         frame=frame,
         grain=grain.measure(master, alpha),
-        tones=background.measure_tones(
-            tone.apply_table(candidate, toned.table), frame.landmarks, alpha_canvas
-        ),
+        tones=tones,
     )
 
 
