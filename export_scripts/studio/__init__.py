@@ -1,1 +1,1 @@
-"""Studio profile: public checkpoints to ONNX, with the same Triton contract as the compact models."""
+"""Studio profile: public checkpoints to ONNX under the Triton contract of the compact models."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export_scripts.studio.onnx_export import export
 from export_scripts.studio.spec import Port, Precision, StudioModel
-from export_scripts.tensorrt.configs import ModelConfig, write_config, write_variants
+from export_scripts.tensorrt.configs import write_config, write_variants
 
 _TYPES = {
     "UINT8": model_config_pb2.TYPE_UINT8,

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
-
-ModelConfig = model_config_pb2.ModelConfig
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 # Parameters that belong to one runtime and mean nothing, or an error, to another.
 RUNTIME_PARAMETERS = {
