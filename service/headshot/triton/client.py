@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from headshot.deadline import Deadline
+from headshot.errors import ModelUnavailableError
 from headshot.triton.endpoints import Endpoint, EndpointCheck, EndpointPool, Flight, ProbeSettings
 from headshot.triton.facts import FactsReader, tagged_request_id
 from headshot.triton.failures import Failure, classify, deadline_passed, unavailable
 from headshot.triton.shared_memory import Lease, SharedMemoryPool
-from headshot.triton.stats import ModelStatistics, read_statistics
+from headshot.triton.stats import ModelStatistics, StatisticsWindow, read_statistics
 from headshot.triton.tensors import (
     Array,
     OutputContract,
@@ -27,9 +29,10 @@ from headshot.triton.tensors import (
     dtype_of,
     read_outputs,
 )
-from headshot.triton.timings import InferTimings, PathClock
+from headshot.triton.timings import InferTimings, PathClock, estimated
 
 _PAUSE_S = 0.1
+_SAMPLE_S = 1.0
 
 
 class _AbandonedError(Exception):
@@ -95,11 +98,19 @@ class InferenceClient:
         self._facts = FactsReader(facts_dir) if facts_dir is not None else None
         self._paths = PathClock()
         self.shared_memory = SharedMemoryPool() if shared_memory else None
+        self._window = StatisticsWindow()
+        self._unmeasured: set[Endpoint] = set()
+        self._sampler: asyncio.Task[None] | None = None
         self._contracts: dict[str, OutputContract] = {}
 
     async def __aenter__(self) -> InferenceClient:
-        self._pool.start()
+        self._start()
         return self
+
+    def _start(self) -> None:
+        self._pool.start()
+        if self._sampler is None:
+            self._sampler = asyncio.create_task(self._sample(), name="triton-statistics")
 
     async def __aexit__(
         self,
@@ -111,6 +122,10 @@ class InferenceClient:
 
     async def close(self) -> None:
         """Close all connections; calls under way fail."""
+        if self._sampler is not None:
+            self._sampler.cancel()
+            await asyncio.wait([self._sampler])
+            self._sampler = None
         await self._pool.close()
         if self.shared_memory is not None:
             self.shared_memory.close()
@@ -169,7 +184,7 @@ class InferenceClient:
             ModelContractError: the answer, or the request, is not what the contract says.
             ModelExecutionError: the model failed.
         """
-        self._pool.start()
+        self._start()
         tried: list[Endpoint] = []
         failure: Failure | None = None
         for attempt in range(self._settings.attempts):
@@ -287,8 +302,17 @@ class InferenceClient:
             timings = self._paths.split(endpoint.url, model, size, sent_ns, now, facts)
             if timings is not None:
                 return timings
-        total = (now - sent_ns) / 1e9
-        return InferTimings(0.0, 0.0, total, total, 0, exact=False)
+        self._unmeasured.add(endpoint)
+        return estimated((now - sent_ns) / 1e9, self._window.averages(endpoint.url, model))
+
+    async def _sample(self) -> None:
+        """Read the statistics of servers that answered without facts since the last reading."""
+        while True:
+            await asyncio.sleep(_SAMPLE_S)
+            endpoints, self._unmeasured = self._unmeasured, set()
+            for endpoint in endpoints:
+                with contextlib.suppress(ModelUnavailableError):
+                    self._window.update(endpoint.url, await read_statistics(endpoint))
 
     async def _learn(self, endpoint: Endpoint, model: str, timeout_s: float) -> OutputContract:
         """Return the contract that the server's own metadata states, and remember it."""

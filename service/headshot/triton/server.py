@@ -32,6 +32,13 @@ _log = logging.getLogger(__name__)
 _server_log = logging.getLogger("headshot.triton.tritonserver")
 
 _BACKENDS = ("openvino", "onnxruntime")
+_BACKEND_MODULES = (
+    "__init__.py",
+    "triton/__init__.py",
+    "triton/facts.py",
+    "triton/backends/__init__.py",
+    "triton/backends/common.py",
+)
 _POLL_S = 0.1
 _PROBE_TIMEOUT_S = 5.0
 _LOG_LINE = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S+\] (.*)$")
@@ -362,10 +369,15 @@ def _lay_out(folder: Path, installation: ServerInstallation) -> None:
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
         shutil.copy2(installation.python_backend / name, python / name)
     shutil.copy2(installation.stub, python / installation.stub.name)
+    source = Path(headshot.__file__).parent
     for name in _BACKENDS:
         (backends / name).mkdir()
-        source = Path(__file__).parent / "backends" / name / "model.py"
-        shutil.copy2(source, backends / name / "model.py")
+        shutil.copy2(source / "triton" / "backends" / name / "model.py", backends / name)
+    # The stub ignores PYTHONPATH but looks for modules in this folder: what the backends import
+    # of this package is here, in case the package itself is not installed where the stub looks.
+    for module in _BACKEND_MODULES:
+        (python / "headshot" / module).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / module, python / "headshot" / module)
     (folder / "facts").mkdir(mode=0o700)
 
 
@@ -401,14 +413,11 @@ def _server_arguments(
 def _environment(
     installation: ServerInstallation, folder: Path, additional: Mapping[str, str]
 ) -> dict[str, str]:
-    package_root = Path(headshot.__file__).resolve().parent.parent
-    search = [str(package_root), *(entry for entry in sys.path if entry.endswith("-packages"))]
     return {
         **os.environ,
         "LD_LIBRARY_PATH": ":".join(map(str, installation.library_dirs)),
         # The stub finds its standard library through the first python3 on the path.
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
-        "PYTHONPATH": ":".join(search),
         # numpy's own thread pool would be one more on the same cores.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

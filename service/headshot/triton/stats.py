@@ -19,7 +19,7 @@ class ModelStatistics:
     Attributes:
         inference_count: rows computed.
         execution_count: batches computed.
-        success_count, fail_count, cancel_count: requests by outcome.
+        success_count, fail_count: requests by outcome.
         queue_s, compute_s: seconds summed over the successful requests.
         batches: executions by batch size.
     """
@@ -52,6 +52,44 @@ class ModelStatistics:
     def mean_batch(self) -> float:
         """Rows of an average execution; 0 before the first."""
         return self.inference_count / self.execution_count if self.execution_count else 0.0
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Means of a model's requests over a period: seconds of queue and compute, rows of a batch."""
+
+    queue_s: float
+    compute_s: float
+    batch: float
+
+
+class StatisticsWindow:
+    """Averages of each model on each server between the last two readings.
+
+    For servers whose backends report no facts of each execution, such as NVIDIA's own.
+    """
+
+    def __init__(self) -> None:
+        self._readings: dict[tuple[str, str], ModelStatistics] = {}
+        self._averages: dict[tuple[str, str], Averages] = {}
+
+    def update(self, url: str, reading: Mapping[str, ModelStatistics]) -> None:
+        """Take a reading of one server; a server that started again starts over."""
+        for model, now in reading.items():
+            period = now.since(self._readings.get((url, model), ModelStatistics()))
+            if period.success_count < 0:
+                period = now
+            if period.success_count > 0:
+                self._averages[url, model] = Averages(
+                    period.queue_s / period.success_count,
+                    period.compute_s / period.success_count,
+                    period.mean_batch,
+                )
+            self._readings[url, model] = now
+
+    def averages(self, url: str, model: str) -> Averages | None:
+        """Return the model's latest averages on that server, or None before the first."""
+        return self._averages.get((url, model))
 
 
 async def read_statistics(endpoint: Endpoint, timeout_s: float = 2.0) -> dict[str, ModelStatistics]:

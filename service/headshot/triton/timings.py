@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headshot.triton.facts import ExecutionFacts
+from headshot.triton.stats import Averages
 
 _FORGET = 1.02  # how fast an old best path is forgotten, for each request
 
@@ -62,3 +63,14 @@ class PathClock:
         queue = before - fastest
         compute = (facts.ended_ns - facts.started_ns) / 1e9
         return InferTimings(queue, compute, total - queue - compute, total, facts.rows, exact=True)
+
+
+def estimated(total_s: float, averages: Averages | None) -> InferTimings:
+    """Return the timings of a request that only the server's averages are known of."""
+    if averages is None:
+        return InferTimings(0.0, 0.0, total_s, total_s, 0, exact=False)
+    compute = min(averages.compute_s, total_s)
+    queue = min(averages.queue_s, total_s - compute)
+    return InferTimings(
+        queue, compute, total_s - compute - queue, total_s, round(averages.batch), exact=False
+    )

@@ -13,6 +13,7 @@ from headshot.deadline import Deadline
 from headshot.errors import ModelContractError, ModelUnavailableError
 from headshot.triton.client import InferenceClient
 from headshot.triton.contracts import load_model_set
+from headshot.triton.server import EmbeddedTriton
 
 from tests.integration.triton.conftest import denoiser_inputs, image
 from tests.integration.triton.tiny_repository import MODELS
@@ -110,3 +111,15 @@ async def test_an_unknown_model_is_unavailable(tiny_client: InferenceClient) -> 
 async def test_a_request_of_a_wrong_shape_is_a_contract_error(tiny_client: InferenceClient) -> None:
     with pytest.raises(ModelContractError):
         await tiny_client.infer("matting", {"image": image(5, side=64)}, deadline=Deadline.after(5))
+
+
+async def test_a_server_without_facts_is_measured_by_its_statistics(
+    tiny_triton: EmbeddedTriton,
+) -> None:
+    async with InferenceClient([tiny_triton.grpc_url]) as client, asyncio.timeout(20):
+        while True:
+            answer = await client.infer("matting", {"image": image(6)}, deadline=Deadline.after(30))
+            assert not answer.timings.exact
+            if answer.timings.compute_s > 0:
+                break
+    assert answer.timings.batch_size >= 1
