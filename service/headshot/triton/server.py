@@ -14,31 +14,28 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-import headshot
 from headshot.errors import ModelUnavailableError
-from headshot.triton.facts import FACTS_DIR_VARIABLE
 from headshot.triton.install import ServerInstallation, ensure_server
+from headshot.triton.launch import (
+    EmbeddedTritonConfig,
+    Ports,
+    choose_ports,
+    environment,
+    lay_out,
+    server_arguments,
+)
+
+__all__ = ["EmbeddedTriton", "EmbeddedTritonConfig"]
 
 _log = logging.getLogger(__name__)
 _server_log = logging.getLogger("headshot.triton.tritonserver")
 
-_BACKENDS = ("openvino", "onnxruntime")
-_BACKEND_MODULES = (
-    "__init__.py",
-    "triton/__init__.py",
-    "triton/facts.py",
-    "triton/backends/__init__.py",
-    "triton/backends/common.py",
-)
 _POLL_S = 0.1
 _PROBE_TIMEOUT_S = 5.0
 _LOG_LINE = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S+\] (.*)$")
@@ -48,55 +45,12 @@ _NO_GPU = ("CudaDriverHelper", "NVML", "DCGM")
 _LEVELS = {"I": logging.DEBUG, "W": logging.DEBUG, "E": logging.ERROR, "F": logging.CRITICAL}
 
 
-@dataclass(frozen=True)
-class EmbeddedTritonConfig:
-    """How to run the embedded server.
-
-    Attributes:
-        model_repository: folder of model folders.
-        models: load only these; all of the repository when empty.
-        config_name: use `configs/<config_name>.pbtxt` of a model where it has one.
-        host: address to listen on; loopback unless other hosts must reach the server.
-        grpc_port, http_port, metrics_port: 0 picks a free port, kept over restarts.
-        cache_dir: where the server is installed; see `install.default_cache_dir`.
-        ready_timeout_s: longest wait for all models to be loaded and warm.
-        stop_grace_s: time to finish requests after SIGTERM, before SIGKILL.
-        backoff_s, max_backoff_s: first and longest pause before a restart.
-        watch_interval_s: seconds between liveness probes; a server that fails
-            `watch_failures` of them in a row hangs, and is killed and restarted.
-        environment: additional variables for the server's processes.
-    """
-
-    model_repository: Path
-    models: tuple[str, ...] = ()
-    config_name: str | None = None
-    host: str = "127.0.0.1"
-    grpc_port: int = 0
-    http_port: int = 0
-    metrics_port: int = 0
-    cache_dir: Path | None = None
-    ready_timeout_s: float = 180.0
-    stop_grace_s: float = 10.0
-    backoff_s: float = 0.2
-    max_backoff_s: float = 10.0
-    watch_interval_s: float = 2.0
-    watch_failures: int = 3
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Ports:
-    grpc: int
-    http: int
-    metrics: int
-
-
 class EmbeddedTriton:
     """One tritonserver process with this project's backends, restarted when it dies."""
 
     def __init__(self, config: EmbeddedTritonConfig) -> None:
         self._config = config
-        self._ports = _Ports(config.grpc_port, config.http_port, config.metrics_port)
+        self._ports = Ports(config.grpc_port, config.http_port, config.metrics_port)
         self._folder: Path | None = None
         self._installation: ServerInstallation | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -173,9 +127,9 @@ class EmbeddedTriton:
             )
         self._installation = await asyncio.to_thread(ensure_server, self._config.cache_dir)
         self._folder = Path(tempfile.mkdtemp(prefix="headshot-triton-"))
-        self._ports = _choose_ports(self._config)
+        self._ports = choose_ports(self._config)
         try:
-            await asyncio.to_thread(_lay_out, self._folder, self._installation)
+            await asyncio.to_thread(lay_out, self._folder, self._installation)
             await self._launch()
             await self._until_ready()
         except BaseException:
@@ -208,12 +162,12 @@ class EmbeddedTriton:
             *(sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))),
             *(str(os.getpid()), str(self._config.stop_grace_s), prefix, str(folder / "pid")),
             str(self._installation.binary),
-            *_server_arguments(self._config, self._ports, folder, prefix),
+            *server_arguments(self._config, self._ports, folder, prefix),
         ]
         self._last_errors.clear()
         self._process = await asyncio.create_subprocess_exec(
             *command,
-            env=_environment(self._installation, folder, self._config.environment),
+            env=environment(self._installation, folder, self._config.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -345,82 +299,3 @@ async def _probe(host: str, port: int, what: str) -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
-
-
-def _choose_ports(config: EmbeddedTritonConfig) -> _Ports:
-    wanted = (config.grpc_port, config.http_port, config.metrics_port)
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for port in wanted:
-            if port == 0:
-                # All are held open until all are chosen, so that they differ.
-                holder = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                holder.bind((config.host, 0))
-                port = holder.getsockname()[1]  # noqa: PLW2901
-            ports.append(port)
-    return _Ports(*ports)
-
-
-def _lay_out(folder: Path, installation: ServerInstallation) -> None:
-    """Build the backend directory; Triton refuses links that leave it, so these are copies."""
-    backends = folder / "backends"
-    python = backends / "python"
-    python.mkdir(parents=True)
-    for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
-        shutil.copy2(installation.python_backend / name, python / name)
-    shutil.copy2(installation.stub, python / installation.stub.name)
-    source = Path(headshot.__file__).parent
-    for name in _BACKENDS:
-        (backends / name).mkdir()
-        shutil.copy2(source / "triton" / "backends" / name / "model.py", backends / name)
-    # The stub ignores PYTHONPATH but looks for modules in this folder: what the backends import
-    # of this package is here, in case the package itself is not installed where the stub looks.
-    for module in _BACKEND_MODULES:
-        (python / "headshot" / module).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / module, python / "headshot" / module)
-    (folder / "facts").mkdir(mode=0o700)
-
-
-def _server_arguments(
-    config: EmbeddedTritonConfig, ports: _Ports, folder: Path, shm_prefix: str
-) -> list[str]:
-    arguments = [
-        f"--model-repository={config.model_repository.resolve()}",
-        f"--backend-directory={folder / 'backends'}",
-        "--disable-auto-complete-config",
-        "--strict-readiness=true",
-        "--exit-on-error=true",
-        f"--exit-timeout-secs={max(1, int(config.stop_grace_s))}",
-        f"--grpc-address={config.host}",
-        f"--grpc-port={ports.grpc}",
-        f"--http-address={config.host}",
-        f"--http-port={ports.http}",
-        f"--metrics-address={config.host}",
-        f"--metrics-port={ports.metrics}",
-        "--metrics-config=histogram_latencies=true",
-        "--allow-gpu-metrics=false",
-        # Read by the Python backend, which runs ours.
-        f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
-    ]
-    if config.config_name:
-        arguments.append(f"--model-config-name={config.config_name}")
-    if config.models:
-        arguments.append("--model-control-mode=explicit")
-        arguments += [f"--load-model={name}" for name in config.models]
-    return arguments
-
-
-def _environment(
-    installation: ServerInstallation, folder: Path, additional: Mapping[str, str]
-) -> dict[str, str]:
-    return {
-        **os.environ,
-        "LD_LIBRARY_PATH": ":".join(map(str, installation.library_dirs)),
-        # The stub finds its standard library through the first python3 on the path.
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
-        # numpy's own thread pool would be one more on the same cores.
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        FACTS_DIR_VARIABLE: str(folder / "facts"),
-        **additional,
-    }
