@@ -3,433 +3,131 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+from diffusers import ControlNetModel
+from torch import nn
 
-from export_scripts.studio import style_table
+from export_scripts.studio import checkpoints, models, style_table
 from export_scripts.studio.networks import detectors, matting, projection, recognisers, upscalers
-from export_scripts.studio.networks.autoencoder import LatentDecoder, LatentEncoder
-from export_scripts.studio.networks.diffusion import (
-    ControlledDenoiser,
-    Denoiser,
-    add_image_prompt,
+from export_scripts.studio.networks.diffusion import add_image_prompt
+from export_scripts.studio.sizes import (
+    CONTEXT,
+    FULL,
+    NARROW,
+    TEXT_TOKENS,
+    Width,
+    control_of,
+    text_of,
+    unet_of,
+    vae_of,
+    vision_of,
 )
-from export_scripts.studio.networks.images import ImageInput
-from export_scripts.studio.spec import Port, Precision, StudioModel, examples
-from export_scripts.studio.wrap import Chain, Published, as_published, wrapper
-
-CONTEXT = 768
-TEXT_TOKENS = 77
-CONTROLS = ("pose", "depth", "canny", "segmentation")
-ALL = (Precision.FLOAT16, Precision.FLOAT32, Precision.BFLOAT16)
-WRAPPED = (Precision.FLOAT16, Precision.FLOAT32)
-NO_FLOAT16 = (Precision.BFLOAT16, Precision.FLOAT32)
+from export_scripts.studio.spec import StudioModel
+from export_scripts.studio.wrap import Published, as_published, read_published
 
 
-@dataclass(frozen=True)
-class Width:
-    """Sizes of the networks: the public ones, or narrow ones of the same interface.
+def random_stack(
+    width: Width = NARROW,
+    canvas: int = 512,
+    seed: int = 11,
+    *,
+    names: tuple[str, ...] = (),
+    variants: bool = True,
+) -> list[StudioModel]:
+    """Build models with seeded random weights.
 
-    Attributes:
-        unet: channels of the UNet's four levels.
-        unet_layers: residual blocks of each level.
-        vae: channels of the autoencoder's four levels.
-        text_layers: layers of the text encoder (its width is fixed by the contract).
-        face_layers: units of the iResNet's four stages.
-        face: channels of its first stage.
-        clip: width, layers, heads and inner width of CLIP's image encoder.
-        srvgg: channels and depth.
-        rrdb: channels, blocks and growth.
+    Args:
+        width: sizes of the networks.
+        canvas: side of the denoiser's pictures in pixels.
+        seed: of the weights; a model's weights do not depend on which others are built.
+        names: only these models; empty: all.
+        variants: all variants of a model, one after the other; False: the one that is served.
     """
-
-    unet: tuple[int, int, int, int] = (320, 640, 1280, 1280)
-    unet_layers: int = 2
-    vae: tuple[int, int, int, int] = (128, 256, 512, 512)
-    text_layers: int = 12
-    face_layers: tuple[int, int, int, int] = (3, 13, 30, 3)
-    face: int = 64
-    clip: tuple[int, int, int, int] = (1280, 32, 16, 5120)
-    srvgg: tuple[int, int] = (64, 32)
-    rrdb: tuple[int, int, int] = (64, 23, 32)
+    built: list[StudioModel] = []
+    for number, (name, make) in enumerate(_random_makers(width, canvas)):
+        known = {model.name for model in built}
+        if (names and name not in names) or (name in known and not variants):
+            continue
+        torch.manual_seed(seed + number)
+        built.append(make())
+    return built
 
 
-FULL = Width()
-NARROW = Width(
-    unet=(32, 64, 64, 64), unet_layers=1, vae=(32, 32, 32, 32), text_layers=1, face_layers=(1, 1, 1, 1), face=8,
-    clip=(64, 3, 4, 128), srvgg=(16, 4), rrdb=(16, 1, 8),
-)  # fmt: skip
+def _random_makers(width: Width, canvas: int) -> list[tuple[str, Callable[[], StudioModel]]]:
+    def yunet() -> StudioModel:
+        network = detectors.YuNetShaped()
+        published = as_published(network, (3, 640, 640), detectors.YUNET_HEADS)
+        return models.detector(published, network, "yunet")
 
+    def scrfd() -> StudioModel:
+        network = detectors.ScrfdShaped()
+        published = as_published(network, (3, 640, 640), tuple(f"head{i}" for i in range(9)))
+        return models.detector(published, network, "scrfd")
 
-def unet_of(width: Width, canvas: int) -> UNet2DConditionModel:
-    """Build SD-1.5's UNet at a width."""
-    return UNet2DConditionModel(
-        sample_size=canvas // 8,
-        block_out_channels=width.unet,
-        layers_per_block=width.unet_layers,
-        cross_attention_dim=CONTEXT,
-        attention_head_dim=8,
-    )
+    def arcface() -> StudioModel:
+        trunk = recognisers.IResNet(width.face_layers, width.face).eval()
+        return models.encoder(trunk, "random-iresnet", "0.5")
 
+    def published_arcface() -> StudioModel:
+        trunk = recognisers.IResNet(width.face_layers, width.face).eval()
+        published = as_published(trunk, (3, 112, 112), ("embedding",))
+        return models.published_encoder(
+            published, trunk, "random-published", "0.5", recognisers.EMBEDDING
+        )
 
-def control_of(width: Width) -> ControlNetModel:
-    """Build a ControlNet that fits the UNet."""
-    return ControlNetModel(
-        block_out_channels=width.unet, layers_per_block=width.unet_layers,
-        cross_attention_dim=CONTEXT, attention_head_dim=8,
-    )  # fmt: skip
+    def plain() -> StudioModel:
+        unet = unet_of(width, canvas)
+        add_image_prompt(unet)
+        return models.denoiser(unet, canvas, tokens=16)
 
+    def controlled() -> StudioModel:
+        unet = unet_of(width, canvas)
+        add_image_prompt(unet)
+        return models.denoiser(unet, canvas, 16, random_control(width), "pose")
 
-def vae_of(width: Width) -> AutoencoderKL:
-    """Build SD-1.5's autoencoder at a width."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=width.vae,
-        layers_per_block=2,
-        latent_channels=4,
-    )
+    def plus_face() -> StudioModel:
+        narrow = width is not FULL
+        resampler = projection.Resampler(
+            features=width.clip[0],
+            width=128 if narrow else CONTEXT,
+            depth=1 if narrow else 4,
+            heads=2 if narrow else 12,
+        )
+        network = projection.FaceImageProjection(vision_of(width), resampler, canvas)
+        return models.identity_projection(network, 16, canvas)
 
+    def faceid() -> StudioModel:
+        return models.identity_projection(projection.EmbeddingProjection(), 4, canvas)
 
-def text_of(width: Width) -> CLIPTextModel:
-    """Build the text encoder (CLIP ViT-L/14's) at a depth."""
-    return CLIPTextModel(
-        CLIPTextConfig(
-            hidden_size=CONTEXT,
-            intermediate_size=4 * CONTEXT,
-            num_attention_heads=12,
-            num_hidden_layers=width.text_layers,
-            max_position_embeddings=TEXT_TOKENS,
-            hidden_act="quick_gelu",
-            projection_dim=CONTEXT,
-        )  # fmt: skip
-    )
+    def prompts() -> StudioModel:
+        styles = list(style_table.read_prompts())
+        return models.style_prompts(torch.randn(len(styles), TEXT_TOKENS, CONTEXT), styles)
 
+    def matte(kind: str, side: int) -> StudioModel:
+        network = matting.MattingShaped(logits=kind == "birefnet")
+        published = as_published(network, (3, side, side), ("output",))
+        return models.matte(published, network, kind, side)
 
-def vision_of(width: Width) -> CLIPVisionModel:
-    """Build CLIP's image encoder (ViT-H/14) at a width."""
-    hidden, layers, heads, inner = width.clip
-    return CLIPVisionModel(
-        CLIPVisionConfig(
-            hidden_size=hidden,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            intermediate_size=inner,
-            image_size=projection.FACE_SIDE,
-            patch_size=14,
-            hidden_act="gelu",
-        )  # fmt: skip
-    )
-
-
-# --- ports -------------------------------------------------------------------------------------
-
-DETECTOR_PORTS = (
-    (Port("image", "UINT8", (640, 640, 3)),),
-    (
-        Port("boxes", "FP32", (64, 4)),
-        Port("scores", "FP32", (64,)),
-        Port("landmarks", "FP32", (64, 5, 2)),
-    ),
-)
-
-
-def denoiser_ports(canvas: int, tokens: int, *, control: bool) -> tuple[Port, ...]:
-    """Inputs of the denoiser."""
-    side = canvas // 8
-    ports = (
-        Port("sample", "FP16", (4, side, side)),
-        Port("timestep", "FP32", ()),
-        Port("encoder_hidden_states", "FP16", (TEXT_TOKENS, CONTEXT)),
-        Port("ip_tokens", "FP16", (tokens, CONTEXT)),
-        Port("ip_scale", "FP32", ()),
-    )
-    if not control:
-        return ports
-    return (
-        *ports,
-        Port("control", "FP16", (3, canvas, canvas)),
-        Port("control_scale", "FP32", ()),
-    )
-
-
-def denoiser_parameters(canvas: int) -> dict[str, str]:
-    """Tell the gateway how to sample (all values are strings in Triton)."""
-    return {
-        "canvas": str(canvas),
-        "latent_codec": "vae",
-        "latent_factor": "8",
-        "latent_channels": "4",
-        "prediction_type": "epsilon",
-        "sampler": "lcm",
-        "steps": "4",
-        "noise_scale": "1.0",
-        "beta_schedule": "scaled_linear",
-        "beta_start": "0.00085",
-        "beta_end": "0.012",
-        "train_timesteps": "1000",
-        "original_steps": "50",
-        "guidance": "none",
-        "default_strength": "0.5",
-        "default_ip_scale": "0.7",
-    }
-
-
-# --- models ------------------------------------------------------------------------------------
-
-
-def detector(published: Published, reference: nn.Module, kind: str, **extra: str) -> StudioModel:
-    """Make the face detector around a YuNet or SCRFD graph."""
-    before = (
-        ImageInput((0.0,) * 3, (1.0,) * 3, bgr=True)
-        if kind == "yunet"
-        else ImageInput((127.5,) * 3, (128.0,) * 3)
-    )
-    after = detectors.YuNetDecoder() if kind == "yunet" else detectors.ScrfdDecoder(flat=True)
-    return StudioModel(
-        name="face_detector",
-        network=Chain(before, reference, after),
-        inputs=DETECTOR_PORTS[0],
-        outputs=DETECTOR_PORTS[1],
-        example=examples(DETECTOR_PORTS[0]),
-        parameters={
-            "canvas": "640", "detector": kind, "nms_iou": "0.4",
-            "score_threshold": "0.6" if kind == "yunet" else "0.5",
-        } | extra,
-        max_batch=8,
-        opt_batch=1,
-        precisions=WRAPPED,
-        wrap=wrapper(published, DETECTOR_PORTS, before, after),
-        unordered=True,
-    )  # fmt: skip
-
-
-def encoder(trunk: nn.Module, recogniser: str, threshold: str, **options: object) -> StudioModel:
-    """Make the identity encoder around a trunk that torch defines."""
-    network = recognisers.FaceEncoder(trunk)
-    inputs = (Port("face", "UINT8", (112, 112, 3)),)
-    return StudioModel(
-        name="identity_encoder",
-        network=network,
-        inputs=inputs,
-        outputs=(Port("embedding", "FP32", (recognisers.EMBEDDING,)),),
-        example=examples(inputs),
-        parameters={
-            "recogniser": recogniser, "template": "arcface-112",
-            "match_threshold": threshold, "threshold_fmr": "0.001",
-        },
-        max_batch=16,
-        opt_batch=4,
-        precisions=ALL,
-    )  # fmt: skip
-
-
-def published_encoder(
-    published: Published, reference: nn.Module, recogniser: str, threshold: str, size: int
-) -> StudioModel:
-    """Make the identity encoder around a published graph (AuraFace, InsightFace, SFace)."""
-    raw = recogniser.startswith("sface")
-    before = ImageInput((0.0,) * 3 if raw else (127.5,) * 3, (1.0,) * 3 if raw else (127.5,) * 3)
-    after = UnitVector()
-    ports = (
-        (Port("face", "UINT8", (112, 112, 3)),),
-        (Port("embedding", "FP32", (size,)),),
-    )
-    return StudioModel(
-        name="identity_encoder",
-        network=Chain(before, reference, after),
-        inputs=ports[0],
-        outputs=ports[1],
-        example=examples(ports[0]),
-        parameters={
-            "recogniser": recogniser, "template": "arcface-112",
-            "match_threshold": threshold, "threshold_fmr": "0.001",
-        },
-        max_batch=16,
-        opt_batch=4,
-        precisions=WRAPPED,
-        wrap=wrapper(published, ports, before, after),
-    )  # fmt: skip
-
-
-class UnitVector(nn.Module):
-    """Raw embedding [B, D] to unit length, float32."""
-
-    def forward(self, embedding: Tensor) -> Tensor:
-        """Normalise."""
-        return nn.functional.normalize(embedding.float(), dim=1)
-
-
-def denoiser(
-    unet: UNet2DConditionModel, canvas: int, tokens: int, control: ControlNetModel | None = None,
-    kind: str = "",
-) -> StudioModel:  # fmt: skip
-    """Make the denoiser, its image-prompt attention already in the UNet."""
-    network: nn.Module = Denoiser(unet)
-    parameters = denoiser_parameters(canvas)
-    if control is not None:
-        network = ControlledDenoiser(unet, control)
-        parameters |= {"control": kind, "default_control_scale": "0.8"}
-    inputs = denoiser_ports(canvas, tokens, control=control is not None)
-    return StudioModel(
-        name="denoiser",
-        network=network,
-        inputs=inputs,
-        outputs=(Port("prediction", "FP16", inputs[0].dims),),
-        example=_denoiser_example(inputs),
-        parameters=parameters,
-        max_batch=8,
-        opt_batch=4,
-        precisions=ALL,
-        queue_us=2000,
-    )
-
-
-def _denoiser_example(inputs: tuple[Port, ...]) -> Callable[[int], tuple[Tensor, ...]]:
-    noise = examples(inputs)
-
-    def make(batch: int) -> tuple[Tensor, ...]:
-        tensors = dict(zip([port.name for port in inputs], noise(batch), strict=True))
-        # One timestep for each row, as step-level batching sends them.
-        tensors["timestep"] = torch.linspace(999.0, 259.0, batch)
-        tensors["ip_scale"] = torch.linspace(0.7, 0.3, batch)
-        if "control" in tensors:
-            tensors["control"] = tensors["control"].sigmoid()
-            tensors["control_scale"] = torch.linspace(0.8, 0.0, batch)
-        return tuple(tensors.values())
-
-    return make
-
-
-def latent_models(vae: AutoencoderKL, canvas: int) -> tuple[StudioModel, StudioModel]:
-    """Make the latent encoder and decoder."""
-    image = Port("image", "UINT8", (canvas, canvas, 3))
-    latent = Port("latent", "FP16", (4, canvas // 8, canvas // 8))
-    shared = {"canvas": str(canvas), "latent_codec": "vae", "latent_factor": "8"}
-    encoder_model = StudioModel(
-        name="latent_encoder", network=LatentEncoder(vae), inputs=(image,), outputs=(latent,),
-        example=examples((image,)), parameters=shared, max_batch=4, opt_batch=1,
-        precisions=NO_FLOAT16,
-    )  # fmt: skip
-    decoder_model = StudioModel(
-        name="latent_decoder", network=LatentDecoder(vae), inputs=(latent,), outputs=(image,),
-        example=examples((latent,)), parameters=shared, max_batch=4, opt_batch=1,
-        precisions=NO_FLOAT16,
-    )  # fmt: skip
-    return encoder_model, decoder_model
-
-
-def identity_projection(
-    network: nn.Module, tokens: int, canvas: int, embedding: int = 512
-) -> StudioModel:
-    """Make the identity projection; the input's name tells the gateway which kind it is."""
-    if isinstance(network, projection.EmbeddingProjection):
-        port = Port("identity", "FP32", (embedding,))
-    else:
-        port = Port("reference", "UINT8", (canvas, canvas, 3))
-    return StudioModel(
-        name="identity_projection", network=network, inputs=(port,),
-        outputs=(Port("ip_tokens", "FP16", (tokens, CONTEXT)),), example=examples((port,)),
-        parameters={"identity_input": port.name, "tokens": str(tokens)}, max_batch=8, opt_batch=1, precisions=ALL,
-    )  # fmt: skip
-
-
-def style_prompts(table: Tensor, styles: list[str]) -> StudioModel:
-    """Make the table of encoded style prompts; `styles` names its rows."""
-    port = Port("style", "INT32", (1,))
-    return StudioModel(
-        name="style_prompts", network=projection.StylePrompts(table), inputs=(port,),
-        outputs=(Port("encoder_hidden_states", "FP16", tuple(table.shape[1:])),),
-        example=examples((port,)), parameters={"styles": ",".join(styles)},
-        max_batch=32, opt_batch=1, precisions=(Precision.FLOAT32,), queue_us=0,
-    )  # fmt: skip
-
-
-def matte(published: Published, reference: nn.Module, kind: str, side: int) -> StudioModel:
-    """Make the matting model around a MODNet or BiRefNet graph."""
-    birefnet = kind.startswith("birefnet")
-    before = (
-        ImageInput(matting.IMAGENET_MEAN, matting.IMAGENET_STD)
-        if birefnet
-        else ImageInput((127.5,) * 3, (127.5,) * 3)
-    )
-    after = matting.Alpha(logits=birefnet)
-    ports = (
-        (Port("image", "UINT8", (side, side, 3)),),
-        (Port("alpha", "UINT8", (side, side, 1)),),
-    )
-    return StudioModel(
-        name="matting", network=Chain(before, reference, after), inputs=ports[0], outputs=ports[1],
-        example=examples(ports[0]), parameters={"canvas": str(side), "matte": kind}, max_batch=4,
-        opt_batch=1, precisions=WRAPPED, wrap=wrapper(published, ports, before, after),
-    )  # fmt: skip
-
-
-def upscaler(network: upscalers.Srvgg | upscalers.RrdbNet, kind: str) -> StudioModel:
-    """Make the upscaler; height and width vary with the request."""
-    image = Port("image", "UINT8", (-1, -1, 3))
-    return StudioModel(
-        name="upscaler", network=upscalers.Upscaler(network), inputs=(image,),
-        outputs=(Port("upscaled", "UINT8", (-1, -1, 3)),),
-        example=examples((image,), {"image": (48, 40, 3)}),
-        parameters={
-            "scale": "4", "overlap": str(network.overlap), "upscaler": kind,
-            "profile_min": "64", "profile_opt": "512", "profile_max": "768",
-        },
-        max_batch=4, opt_batch=1, precisions=ALL,
-    )  # fmt: skip
-
-
-# --- stacks ------------------------------------------------------------------------------------
-
-
-def random_stack(width: Width = NARROW, canvas: int = 512, seed: int = 11) -> list[StudioModel]:
-    """Build every model and variant with seeded random weights.
-
-    Variants of one model follow each other; the first of each name is the one that is served.
-    """
-    torch.manual_seed(seed)
-    faceid = projection.EmbeddingProjection()
-    hidden = width.clip[0]
-    resampler = projection.Resampler(
-        features=hidden, width=128 if width is NARROW else CONTEXT,
-        depth=1 if width is NARROW else 4, heads=2 if width is NARROW else 12,
-    )  # fmt: skip
-    unet, controlled = unet_of(width, canvas), unet_of(width, canvas)
-    add_image_prompt(unet)
-    add_image_prompt(controlled)
-    prompts = style_table.read_prompts()
-    table = torch.randn(len(prompts), TEXT_TOKENS, CONTEXT)
-    yunet, scrfd = detectors.YuNetShaped(), detectors.ScrfdShaped()
-    modnet = matting.MattingShaped(logits=False)
-    birefnet = matting.MattingShaped(logits=True)
-    face = recognisers.IResNet(width.face_layers, width.face)
     return [
-        detector(as_published(yunet, (3, 640, 640), detectors.YUNET_HEADS), yunet, "yunet"),
-        detector(
-            as_published(scrfd, (3, 640, 640), tuple(f"head{i}" for i in range(9))), scrfd, "scrfd"
-        ),
-        encoder(face.eval(), "random-iresnet", "0.5"),
-        published_encoder(
-            as_published(face.eval(), (3, 112, 112), ("embedding",)), face, "random-published",
-            "0.5", recognisers.EMBEDDING,
-        ),
-        denoiser(unet, canvas, tokens=16),
-        denoiser(controlled, canvas, tokens=16, control=random_control(width), kind="pose"),
-        *latent_models(vae_of(width), canvas),
-        identity_projection(
-            projection.FaceImageProjection(vision_of(width), resampler, canvas), 16, canvas
-        ),
-        identity_projection(faceid, 4, canvas),
-        style_prompts(table, list(prompts)),
-        matte(as_published(modnet, (3, 512, 512), ("output",)), modnet, "modnet", 512),
-        matte(as_published(birefnet, (3, 1024, 1024), ("output",)), birefnet, "birefnet", 1024),
-        upscaler(upscalers.Srvgg(*width.srvgg), "srvgg"),
-        upscaler(upscalers.RrdbNet(*width.rrdb), "rrdbnet"),
-    ]  # fmt: skip
+        ("face_detector", yunet),
+        ("face_detector", scrfd),
+        ("identity_encoder", arcface),
+        ("identity_encoder", published_arcface),
+        ("latent_encoder", lambda: models.latent_models(vae_of(width), canvas)[0]),
+        ("latent_decoder", lambda: models.latent_models(vae_of(width), canvas)[1]),
+        ("identity_projection", plus_face),
+        ("identity_projection", faceid),
+        ("style_prompts", prompts),
+        ("matting", lambda: matte("modnet", matting.MODNET_SIDE)),
+        ("matting", lambda: matte("birefnet", matting.BIREFNET_SIDE)),
+        ("upscaler", lambda: models.upscaler(upscalers.Srvgg(*width.srvgg), "srvgg")),
+        ("upscaler", lambda: models.upscaler(upscalers.RrdbNet(*width.rrdb), "rrdbnet")),
+        ("denoiser", plain),
+        ("denoiser", controlled),
+    ]
 
 
 def random_control(width: Width) -> ControlNetModel:
@@ -439,3 +137,173 @@ def random_control(width: Width) -> ControlNetModel:
         nn.init.normal_(layer.weight, std=0.05)
     nn.init.normal_(control.controlnet_cond_embedding.conv_out.weight, std=0.05)
     return control
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to build from the public checkpoints.
+
+    Attributes:
+        canvas: side of the denoiser's pictures in pixels, a multiple of 64.
+        control: kind of ControlNet in the denoiser, empty for none.
+        control_file: its checkpoint, when it is not one of the manifest.
+        fast_matte: MODNet instead of BiRefNet.
+        quality_upscaler: RealESRGAN_x4plus instead of realesr-general-x4v3.
+        recogniser: "auraface" or "sface".
+        match_threshold: cosine similarity, calibrated for that recogniser.
+    """
+
+    canvas: int = 512
+    control: str = ""
+    control_file: Path | None = None
+    fast_matte: bool = False
+    quality_upscaler: bool = False
+    recogniser: str = "auraface"
+    match_threshold: float = 0.45
+
+
+_CONTROL_CHECKPOINTS = {"pose": "controlnet-openpose", "canny": "controlnet-canny"}
+
+
+class Folder:
+    """The pulled checkpoints by name."""
+
+    def __init__(self, folder: Path) -> None:
+        from headshot.models.manifest import load_manifest  # noqa: PLC0415 - service package
+
+        self._folder = folder
+        self._manifest = load_manifest()
+
+    def path(self, name: str) -> Path:
+        """Return where a checkpoint lies.
+
+        Raises:
+            FileNotFoundError: not pulled yet; the message has the command that pulls it.
+        """
+        path = self._folder / self._manifest.get(name).path
+        if not path.is_file():
+            raise FileNotFoundError(f"{path.name} is not there: headshot models pull {name}")
+        return path
+
+    def hashes(self, names: tuple[str, ...]) -> str:
+        """Return the pinned sha256 of checkpoints, comma-separated."""
+        return ",".join(self._manifest.get(name).sha256 for name in names)
+
+
+def public_model(name: str, folder: Folder, choice: Choice) -> StudioModel:
+    """Build one model with its public weights; one at a time keeps the memory of one.
+
+    Raises:
+        FileNotFoundError: a checkpoint is not pulled.
+        CheckpointError: a checkpoint that does not fit its network.
+        KeyError: no such model.
+    """
+    build = {
+        "face_detector": _public_detector,
+        "identity_encoder": _public_encoder,
+        "denoiser": _public_denoiser,
+        "latent_encoder": _public_latents,
+        "latent_decoder": _public_latents,
+        "identity_projection": _public_projection,
+        "style_prompts": _public_prompts,
+        "matting": _public_matte,
+        "upscaler": _public_upscaler,
+    }[name]
+    made = build(folder, choice)
+    return next(model for model in made if model.name == name)
+
+
+PUBLIC_MODELS = (
+    "face_detector",
+    "identity_encoder",
+    "latent_encoder",
+    "latent_decoder",
+    "identity_projection",
+    "style_prompts",
+    "matting",
+    "upscaler",
+    "denoiser",
+)
+
+
+def _public_detector(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    published = read_published(folder.path("yunet"), detectors.YUNET_HEADS)
+    model = models.detector(published, nn.Identity(), "yunet")
+    return (replace(model, sources=("yunet",)),)
+
+
+def _public_encoder(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    size = {"auraface": 512, "sface": 128}[choice.recogniser]
+    model = models.published_encoder(
+        read_published(folder.path(choice.recogniser)),
+        nn.Identity(),
+        f"{choice.recogniser}-1",
+        f"{choice.match_threshold}",
+        size,
+    )
+    return (replace(model, sources=(choice.recogniser,)),)
+
+
+def _public_denoiser(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    unet = unet_of(FULL, choice.canvas)
+    checkpoints.fill_unet(unet, checkpoints.read(folder.path("sd15")))
+    checkpoints.fuse_lora(unet, checkpoints.read(folder.path("lcm-lora")))
+    adapter = checkpoints.read(folder.path("ip-adapter-plus-face"))
+    checkpoints.fill_image_prompt(unet, add_image_prompt(unet), adapter)
+    sources = ["sd15", "lcm-lora", "ip-adapter-plus-face"]
+    control = None
+    if choice.control:
+        control = control_of(FULL)
+        path = choice.control_file
+        if path is None:
+            sources.append(_CONTROL_CHECKPOINTS[choice.control])
+            path = folder.path(sources[-1])
+        checkpoints.fill_control(control, checkpoints.read(path))
+    model = models.denoiser(unet, choice.canvas, 16, control, choice.control)
+    return (replace(model, sources=tuple(sources)),)
+
+
+def _public_latents(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    vae = vae_of(FULL)
+    checkpoints.fill_vae(vae, checkpoints.read(folder.path("sd15")))
+    made = models.latent_models(vae, choice.canvas)
+    return tuple(replace(model, sources=("sd15",)) for model in made)
+
+
+def _public_projection(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    weights = checkpoints.read(folder.path("ip-adapter-plus-face"))
+    network = checkpoints.projection_of(weights)
+    if not isinstance(network, projection.Resampler):
+        raise checkpoints.CheckpointError("ip-adapter-plus-face is not a plus-face projection")
+    clip = vision_of(FULL)
+    checkpoints.fill_vision(clip, checkpoints.read(folder.path("clip-vit-h")))
+    whole = projection.FaceImageProjection(clip, network, choice.canvas)
+    model = models.identity_projection(whole, network.latents.shape[1], choice.canvas)
+    return (replace(model, sources=("ip-adapter-plus-face", "clip-vit-h")),)
+
+
+def _public_prompts(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    text = text_of(FULL)
+    checkpoints.fill_text(text, checkpoints.read(folder.path("sd15")))
+    prompts = style_table.read_prompts()
+    words = style_table.tokenizer(folder.path("clip-vocabulary"))
+    table = style_table.encode_styles(prompts, words, text)
+    model = models.style_prompts(table, list(prompts))
+    return (replace(model, sources=("sd15", "clip-vocabulary")),)
+
+
+def _public_matte(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    name, side = ("modnet", 512) if choice.fast_matte else ("birefnet-portrait", 1024)
+    published: Published = read_published(folder.path(name))
+    published = replace(published, outputs=published.outputs[-1:])
+    model = models.matte(published, nn.Identity(), name.removesuffix("-portrait"), side)
+    return (replace(model, sources=(name,)),)
+
+
+def _public_upscaler(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    name = "realesrgan-x4plus" if choice.quality_upscaler else "realesr-general-x4v3"
+    network: upscalers.Srvgg | upscalers.RrdbNet = (
+        upscalers.RrdbNet() if choice.quality_upscaler else upscalers.Srvgg()
+    )
+    checkpoints.fill(network, checkpoints.read(folder.path(name)))
+    return (replace(models.upscaler(network, name), sources=(name,)),)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
 Shape = tuple[int, ...]
 
 # Sides of a free axis where the configuration says nothing (parameters profile_min/opt/max).

@@ -1,0 +1,86 @@
+"""Public checkpoints to a studio model repository.
+
+    headshot models pull --profile studio --folder checkpoints
+    python -m export_scripts.studio.export --checkpoints checkpoints --out studio_repository
+
+Without --checkpoints the same repository is written with seeded random weights, at full size or,
+with --narrow, at a width for tests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from export_scripts.studio.models import CONTROLS
+from export_scripts.studio.onnx_export import graph_bytes
+from export_scripts.studio.repository import write_model
+from export_scripts.studio.sizes import FULL, NARROW
+from export_scripts.studio.spec import Precision, StudioModel
+from export_scripts.studio.stack import (
+    PUBLIC_MODELS,
+    Choice,
+    Folder,
+    public_model,
+    random_stack,
+)
+
+
+def precision_for(model: StudioModel, wanted: Precision) -> Precision:
+    """Return the wanted precision, or the model's own where it does not hold that one."""
+    return wanted if wanted in model.precisions else model.precisions[0]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Export; prints one line for each model."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoints", type=Path, help="folder of `headshot models pull`")
+    parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
+    parser.add_argument("--model", action="append", choices=PUBLIC_MODELS, help="only these")
+    parser.add_argument("--precision", type=Precision, default=Precision.FLOAT16,
+                        choices=list(Precision))  # fmt: skip
+    parser.add_argument("--canvas", type=int, default=512)
+    parser.add_argument("--control", choices=CONTROLS, default="", help="ControlNet in the graph")
+    parser.add_argument("--control-file", type=Path, help="its checkpoint (depth, segmentation)")
+    parser.add_argument("--recogniser", choices=("auraface", "sface"), default="auraface")
+    parser.add_argument("--match-threshold", type=float, default=0.45)
+    parser.add_argument("--fast-matte", action="store_true", help="MODNet instead of BiRefNet")
+    parser.add_argument("--quality-upscaler", action="store_true", help="RealESRGAN_x4plus")
+    parser.add_argument("--narrow", action="store_true", help="random weights: test width")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    names = options.model or PUBLIC_MODELS
+    folder = Folder(options.checkpoints) if options.checkpoints else None
+    choice = Choice(
+        options.canvas, options.control, options.control_file, options.fast_matte,
+        options.quality_upscaler, options.recogniser, options.match_threshold,
+    )  # fmt: skip
+    width = NARROW if options.narrow else FULL
+    for name in tqdm(names, unit="model", disable=None):
+        started = time.perf_counter()
+        if folder is None:
+            model = random_stack(width, options.canvas, names=(name,), variants=False)[0]
+        else:
+            model = public_model(name, folder, choice)
+        precision = precision_for(model, options.precision)
+        hashes = folder.hashes(model.sources) if folder else ""
+        path = write_model(model, options.out, precision, hashes)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        tqdm.write(
+            f"{name:<20} {precision:<9} {graph_bytes(path) / 1e6:8.1f} MB "
+            f"{time.perf_counter() - started:6.1f} s  peak {peak:.1f} GiB"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
