@@ -115,11 +115,14 @@ class Gateway:
 
 
 @asynccontextmanager
-async def serve(repository: Path, **settings: Any) -> AsyncIterator[Gateway]:
+async def serve(
+    repository: Path, *, prefix: tuple[str, ...] = (), **settings: Any
+) -> AsyncIterator[Gateway]:
     """Run `headshot serve` on free ports for the length of the block.
 
     Args:
         repository: model repository of the embedded Triton.
+        prefix: a command that runs the rest of its arguments (strace).
         settings: any settings, by name.
     """
     values = {
@@ -140,6 +143,7 @@ async def serve(repository: Path, **settings: Any) -> AsyncIterator[Gateway]:
     for url in values.get("triton_url", ()):
         changes += ["--triton-url", url]
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         str(Path(sys.executable).with_name("headshot")),
         "serve",
         *changes,

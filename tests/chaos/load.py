@@ -31,7 +31,8 @@ OPTIONS = (("grpc.max_receive_message_length", 256 << 20),)
 def portrait() -> bytes:
     """Return Eileen Collins' portrait (NASA, public domain) as JPEG."""
     out = io.BytesIO()
-    Image.fromarray(skimage.data.astronaut()).save(out, "JPEG", quality=92)
+    pixels = skimage.data.astronaut()  # type: ignore[no-untyped-call]
+    Image.fromarray(pixels).save(out, "JPEG", quality=92)
     return out.getvalue()
 
 
@@ -119,8 +120,9 @@ class Caller:
     """
 
     def __init__(self, address: str, deadline_s: float = 60.0) -> None:
-        self._channel = grpc.aio.insecure_channel(address, options=OPTIONS)
-        self._stub: Any = pb_grpc.HeadshotServiceStub(self._channel)
+        self._channel: Any = grpc.aio.insecure_channel(address, options=OPTIONS)
+        stub: Any = pb_grpc.HeadshotServiceStub
+        self._stub = stub(self._channel)
         self._deadline_s = deadline_s
         self._photo = photo_pb2.Photo(data=portrait())
         self._expected: dict[str, NDArray[np.uint8]] = {}
