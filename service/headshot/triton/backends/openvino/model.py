@@ -13,7 +13,6 @@ f16). With neither precision parameter, a CPU with native bfloat16 runs bfloat16
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +29,6 @@ from headshot.triton.backends.common import (
 )
 
 _FREE_SIDE = 64  # height and width for the warm-up of networks of free image size
-_SIZES = 4  # image sizes for which a network of free size is compiled specially
 
 
 def precision_of(settings: ModelSettings, capabilities: Sequence[str]) -> str:
@@ -65,7 +63,7 @@ class _Lane:
 
 
 class _Network:
-    """A network for one input shape: rows in parallel, and the odd row on all threads."""
+    """A compiled network: rows in parallel, and the odd row on all threads."""
 
     def __init__(
         self, core: ov.Core, model: ov.Model, options: dict[str, Any], streams: int, rows: int
@@ -94,32 +92,33 @@ class OpenVino(Runtime):
     """A network with a batch axis, run row by row on parallel streams."""
 
     def __init__(self, settings: ModelSettings) -> None:
-        self._core = ov.Core()
-        self._settings = settings
-        self._model = self._core.read_model(settings.path)
+        core = ov.Core()
+        self._model = core.read_model(settings.path)
+        shapes = {}
+        for port in self._model.inputs:
+            shape = port.partial_shape
+            shape[0] = 1
+            shapes[port] = shape
+        # Images of free size stay free: kernels for a fixed size were no faster, and round
+        # differently, so that a picture would depend on what sizes came before it.
+        self._model.reshape(shapes)
         threads = settings.threads("CPU_THREADS_NUM", "INFERENCE_NUM_THREADS")
-        rows = max(1, settings.max_batch)
         chosen = settings.parameter("CPU_THROUGHPUT_STREAMS", "NUM_STREAMS") or "auto"
-        self._streams = int(chosen) if chosen.isdigit() else min(threads, rows)
-        self._rows = rows
-        self._options = {
+        self._rows = max(1, settings.max_batch)
+        streams = int(chosen) if chosen.isdigit() else min(threads, self._rows)
+        options = {
             "INFERENCE_PRECISION_HINT": precision_of(
-                settings, self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+                settings, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             ),
             "INFERENCE_NUM_THREADS": threads,
             # Several models share the cores; pinned threads of two models would share one.
             "ENABLE_CPU_PINNING": False,
         }
-        self._free = any(
-            side.is_dynamic for port in self._model.inputs for side in port.partial_shape[1:]
-        )
-        self._general = self._compile(None)
-        self._special: OrderedDict[tuple[Any, ...], _Network | None] = OrderedDict()
+        self._network = _Network(core, self._model, options, max(1, streams), self._rows)
 
     def infer(self, requests: Sequence[Arrays]) -> list[Arrays]:
         rows = [row for feeds in requests for row in split_rows(feeds)]
-        network = self._network_for(rows[0])
-        results = iter(network.run(rows))
+        results = iter(self._network.run(rows))
         return [
             join_rows([next(results) for _ in range(next(iter(feeds.values())).shape[0])])
             for feeds in requests
@@ -129,37 +128,12 @@ class OpenVino(Runtime):
         row = {}
         for port in self._model.inputs:
             sides = [
-                _FREE_SIDE if side.is_dynamic else len(side) for side in port.partial_shape[1:]
+                _FREE_SIDE if side.is_dynamic else side.get_length()
+                for side in port.partial_shape[1:]
             ]
             row[port.any_name] = np.zeros([1, *sides], port.element_type.to_dtype())
         for rows in {1, self._rows, max(1, self._rows - 1)}:
             self.infer([row] * rows)
-
-    def _compile(self, row: Arrays | None) -> _Network:
-        """Compile for one row; with an example row, for exactly its image size."""
-        model = self._model.clone()
-        shapes = {}
-        for port in model.inputs:
-            shape = port.partial_shape
-            shape[0] = 1
-            shapes[port] = shape if row is None else ov.PartialShape(row[port.any_name].shape)
-        model.reshape(shapes)
-        return _Network(self._core, model, self._options, self._streams, self._rows)
-
-    def _network_for(self, row: Arrays) -> _Network:
-        if not self._free:
-            return self._general
-        # A fixed size runs faster than a free one, but compiling takes longer than a few rows: a
-        # size earns it when it comes a second time, and the least recently used one goes.
-        key = tuple(array.shape for array in row.values())
-        seen = key in self._special
-        network = self._special.pop(key, None)
-        if seen and network is None:
-            network = self._compile(row)
-        self._special[key] = network
-        if len(self._special) > _SIZES:
-            self._special.popitem(last=False)
-        return network or self._general
 
 
 class TritonPythonModel(BatchingBackend):
