@@ -18,7 +18,7 @@ MODELS = ("face_detector", "identity_encoder", "denoiser", "matting", "upscaler"
 @pytest.fixture(scope="session")
 def model_repository() -> Path:
     """The repository of trained models, complete."""
-    folder = ROOT / "model_repository"
+    folder = Path(os.environ.get("HEADSHOT_MODEL_REPOSITORY", ROOT / "model_repository"))
     missing = [name for name in MODELS if not (folder / name / "1" / "model.onnx").is_file()]
     if missing:
         pytest.skip(f"model_repository lacks {', '.join(missing)}")

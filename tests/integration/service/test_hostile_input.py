@@ -177,5 +177,3 @@ async def test_an_unknown_method_is_unimplemented(gateway):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"", timeout=10)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
