@@ -44,17 +44,23 @@ async def make_conditioning(
         elif name == "identity":
             filled[name] = identity[None]
         elif name == "ip_tokens":
-            outputs = await engine.infer(
-                call, "denoise", "identity_projection", {"identity": identity[None]}
-            )
+            # A recogniser's embedding or the face itself, as the projection was trained.
+            projection = engine.models.optional["identity_projection"].parameters
+            wanted = projection.get("identity_input", "identity")
+            given = {"identity": identity[None], "reference": reference[None]}[wanted]
+            outputs = await engine.infer(call, "denoise", "identity_projection", {wanted: given})
             filled[name] = outputs["ip_tokens"]
         elif name == "encoder_hidden_states":
+            rows = engine.models.optional["style_prompts"].parameters.get("styles", "").split(",")
+            # An organisation's own style is not in the table: the first row is the neutral one.
+            row = rows.index(style_id) if style_id in rows else 0
             outputs = await engine.infer(
-                call, "denoise", "style_prompts", {"style": _text(style_id)}
+                call, "denoise", "style_prompts", {"style": np.array([[row]], np.int32)}
             )
             filled[name] = outputs["encoder_hidden_states"]
         elif name == "ip_scale":
-            filled[name] = np.array([[_IDENTITY_SCALE]], np.float32)
+            scale = float(engine.models.denoiser.parameters.get(f"default_{name}", _IDENTITY_SCALE))
+            filled[name] = np.array([[scale]], np.float32)
         elif name == "control":
             filled[name] = reference[None]
         elif name == "control_scale":
@@ -65,7 +71,3 @@ async def make_conditioning(
                 metadata={"model": "denoiser", "field": name},
             )
     return Conditioning(reference, filled)
-
-
-def _text(value: str) -> NDArray[Any]:
-    return np.array([[value.encode()]], dtype=object)
