@@ -47,7 +47,7 @@ async def make_conditioning(
             # A recogniser's embedding or the face itself, as the projection was trained.
             projection = engine.models.optional["identity_projection"].parameters
             wanted = projection.get("identity_input", "identity")
-            given = {"identity": identity[None], "reference": reference[None]}[wanted]
+            given: NDArray[Any] = reference[None] if wanted == "reference" else identity[None]
             outputs = await engine.infer(call, "denoise", "identity_projection", {wanted: given})
             filled[name] = outputs["ip_tokens"]
         elif name == "encoder_hidden_states":
