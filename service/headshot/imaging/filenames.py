@@ -58,9 +58,10 @@ def file_name(template: str, fields: Mapping[str, str]) -> str:
         literal + (values[name] if name else "")
         for literal, name, _, _ in Formatter().parse(template)
     )
-    stem, dot, extension = re.sub(r"\.{2,}", ".", filled).strip(".-_ ").rpartition(".")
-    if not dot:
-        stem, extension = extension, ""
+    stem, dot, extension = re.sub(r"\.{2,}", ".", filled).rpartition(".")
+    extension = extension.strip("-_")
+    if not (dot and extension):
+        stem, dot, extension = stem or extension, "", ""
     stem = stem[: _MAX_NAME - 1 - len(extension)].strip(".-_") or "headshot"
     result = stem + dot + extension
     return f"_{result}" if _RESERVED.match(result) else result
