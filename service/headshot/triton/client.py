@@ -198,6 +198,8 @@ class InferenceClient:
             assert failure is not None
             if failure.unhealthy:
                 endpoint.eject("no connection")
+            if failure.broken:
+                endpoint.broke()
             if failure.slow:
                 endpoint.timed_out()
             if not failure.elsewhere:

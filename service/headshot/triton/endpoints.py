@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from headshot.errors import HeadshotError
 
 _log = logging.getLogger(__name__)
 
+_HOLD_S = 2.0
+_MAX_HOLD_S = 10.0
 _MESSAGE_BYTES = 256 << 20
 # Giving options replaces tritonclient's and gRPC's defaults, so all that matter are here.
 _CHANNEL_OPTIONS = (
@@ -75,10 +78,24 @@ class Endpoint:
         self.ejections = 0
         self._settings = settings
         self._slow = 0
+        self._breaks = 0
+        self._held_until = 0.0
 
     def succeeded(self) -> None:
         """Note an answered call."""
         self._slow = 0
+        self._breaks = 0
+
+    def broke(self) -> None:
+        """Note that a model's process is dead, which the server's health does not show.
+
+        The endpoint is out of use for a while that doubles each time, so that a supervisor can
+        restart it.
+        """
+        hold = min(_HOLD_S * 2**self._breaks, _MAX_HOLD_S)
+        self._breaks += 1
+        self._held_until = time.monotonic() + hold
+        self.eject("a model's process is dead")
 
     def timed_out(self) -> None:
         """Note a call that had no answer in time; eject after several in a row."""
@@ -102,6 +119,11 @@ class Endpoint:
         if not self.healthy:
             self.healthy = True
             _log.info("endpoint %s is in use again", self.url)
+
+    @property
+    def held(self) -> bool:
+        """Whether it is too early to try the endpoint again, however healthy it looks."""
+        return time.monotonic() < self._held_until
 
     async def probe(self) -> bool:
         """Ask whether the server is ready; its health RPC does not queue behind inference."""
@@ -171,7 +193,7 @@ class EndpointPool:
         while True:
             if await endpoint.probe():
                 missed = 0
-                if not endpoint.healthy and await self._may_return(endpoint):
+                if not (endpoint.healthy or endpoint.held) and await self._may_return(endpoint):
                     endpoint.restore()
                     self._restored.set()
             else:

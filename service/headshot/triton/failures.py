@@ -24,7 +24,8 @@ _QUEUE_FULL = "exceeds maximum queue size"
 _QUEUE_EXPIRED = "request timeout expired"
 _REGION = "shared memory region"
 # Another endpoint, or the same one a little later, can serve what these refuse.
-_GONE = ("stub process", "not healthy", "unhealthy", "is not ready", "unknown model", "stopping")
+_GONE = ("is not ready", "unknown model", "stopping")
+_BROKEN = ("stub process", "not healthy", "unhealthy")
 _GONE_CODES = (grpc.StatusCode.CANCELLED, grpc.StatusCode.NOT_FOUND)
 _RETRY_AFTER_S = 1.0
 
@@ -37,6 +38,7 @@ class Failure:
         error: what to raise when it is not tried again.
         elsewhere: another endpoint may be tried, because this one did not do the work.
         unhealthy: the endpoint should get no more work until a probe succeeds.
+        broken: a model's process at the endpoint is dead, whatever the endpoint's health says.
         slow: the endpoint did not answer in time; unhealthy when it happens repeatedly.
         ended: the server itself answered, so that it does no more work for this call.
         forgotten: the server does not know a shared-memory region: it is a new process.
@@ -45,6 +47,7 @@ class Failure:
     error: HeadshotError
     elsewhere: bool = False
     unhealthy: bool = False
+    broken: bool = False
     slow: bool = False
     ended: bool = False
     forgotten: bool = False
@@ -85,9 +88,11 @@ def classify(error: grpc.aio.AioRpcError, model: str, *, deadline_expired: bool)
         return Failure(deadline_passed(model))
     if _QUEUE_FULL in details or _QUEUE_EXPIRED in details:
         return Failure(_overloaded(model, full=_QUEUE_FULL in details), ended=True)
-    if _REGION in details or code in _GONE_CODES or any(word in details for word in _GONE):
+    forgotten = _REGION in details
+    broken = any(word in details for word in _BROKEN)
+    if forgotten or broken or code in _GONE_CODES or any(word in details for word in _GONE):
         error_here = unavailable(model, "its server is not ready")
-        return Failure(error_here, elsewhere=True, forgotten=_REGION in details)
+        return Failure(error_here, elsewhere=True, broken=broken, forgotten=forgotten)
     if code is grpc.StatusCode.UNAVAILABLE:
         return Failure(unavailable(model, "no connection"), elsewhere=True, unhealthy=True)
     return Failure(_own_fault(model, code), ended=True)

@@ -39,8 +39,8 @@ class EmbeddedTritonConfig:
         ready_timeout_s: longest wait for all models to be loaded and warm.
         stop_grace_s: time to finish requests after SIGTERM, before SIGKILL.
         backoff_s, max_backoff_s: first and longest pause before a restart.
-        watch_interval_s: seconds between liveness probes; a server that fails
-            `watch_failures` of them in a row hangs, and is killed and restarted.
+        watch_interval_s: seconds between looks at the server; after `watch_failures` in a row
+            that find it silent, or the process of a model dead or stopped, it is restarted.
         environment: additional variables for the server's processes.
     """
 
@@ -56,7 +56,7 @@ class EmbeddedTritonConfig:
     stop_grace_s: float = 10.0
     backoff_s: float = 0.2
     max_backoff_s: float = 10.0
-    watch_interval_s: float = 2.0
+    watch_interval_s: float = 1.0
     watch_failures: int = 3
     environment: Mapping[str, str] = field(default_factory=dict)
 

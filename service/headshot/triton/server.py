@@ -30,6 +30,7 @@ from headshot.triton.launch import (
     lay_out,
     server_arguments,
 )
+from headshot.triton.processes import broken, group_members
 
 __all__ = ["EmbeddedTriton", "EmbeddedTritonConfig"]
 
@@ -245,10 +246,12 @@ class EmbeddedTriton:
                 _log.warning("Triton is ready again after %d restart(s)", self._restarts)
 
     async def _watch(self) -> None:
-        """Return when the server has died; kill it first when it hangs."""
-        process = self._process
-        if process is None:
+        """Return when the server has died; kill it first when it hangs or lost a model."""
+        process, pid = self._process, self.pid
+        if process is None or pid is None:
             return
+        # Triton never replaces the process of a model, and still calls itself ready without it.
+        models = await asyncio.to_thread(group_members, pid)
         exited = asyncio.ensure_future(process.wait())
         missed = 0
         try:
@@ -257,10 +260,9 @@ class EmbeddedTriton:
                 if done:
                     return
                 alive = await _probe(self._config.host, self._ports.http, "live")
-                missed = 0 if alive else missed + 1
-                pid = self.pid
-                if missed >= self._config.watch_failures and pid is not None:
-                    _log.error("Triton failed %d liveness probes; killing it", missed)
+                missed = 0 if alive and not broken(models) else missed + 1
+                if missed >= self._config.watch_failures:
+                    _log.error("Triton or one of its models hangs or is dead; killing the server")
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
         finally:

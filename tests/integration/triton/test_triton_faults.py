@@ -91,6 +91,27 @@ async def test_requests_wait_for_the_only_server_to_come_back(
         np.testing.assert_array_equal(await _load(client, 4), expected)
 
 
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
+async def test_requests_survive_the_death_of_a_models_process(
+    matting_repository: Path, triton_cache: Path, number: signal.Signals
+) -> None:
+    config = EmbeddedTritonConfig(
+        matting_repository, cache_dir=triton_cache, watch_interval_s=0.2, watch_failures=2
+    )
+    async with (
+        EmbeddedTriton(config) as server,
+        InferenceClient([server.grpc_url], settings=_QUICK) as client,
+    ):
+        expected = await _load(client, 2)
+        assert server.pid is not None
+        (stub,) = psutil.Process(server.pid).children()
+        stub.send_signal(number)
+        np.testing.assert_array_equal(await _load(client, 2), expected)
+        assert server.restarts == 1
+
+
 async def test_work_of_a_hanging_server_goes_to_another(two_servers: list[EmbeddedTriton]) -> None:
     victim = two_servers[0]
     async with InferenceClient([server.grpc_url for server in two_servers], settings=_QUICK) as c:

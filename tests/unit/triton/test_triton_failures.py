@@ -71,7 +71,6 @@ def test_no_answer_by_the_deadline_is_the_callers_deadline() -> None:
     [
         (_CODE.NOT_FOUND, "Request for unknown model: 'denoiser' is not found"),
         (_CODE.UNAVAILABLE, "Request for unknown model: 'denoiser' has no available versions"),
-        (_CODE.INTERNAL, "Stub process 'denoiser_0' is not healthy."),
         (_CODE.CANCELLED, "CANCELLED"),
     ],
 )
@@ -82,6 +81,13 @@ def test_a_model_that_is_away_is_tried_elsewhere_without_ejection(
     assert isinstance(failure.error, ModelUnavailableError)
     assert failure.elsewhere
     assert not failure.unhealthy
+
+
+def test_a_dead_model_process_takes_the_server_out_of_use() -> None:
+    failure = _failure(_CODE.INTERNAL, "Stub process 'denoiser_0_0' is not healthy.")
+    assert isinstance(failure.error, ModelUnavailableError)
+    assert failure.elsewhere
+    assert failure.broken
 
 
 def test_an_unknown_shared_memory_region_asks_for_registration() -> None:
