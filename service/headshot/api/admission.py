@@ -111,7 +111,10 @@ class AdmissionController:
         now = self._clock()
         if deadline is not None and deadline.at <= now:
             self._metrics.expired(tenant, "DEADLINE_EXCEEDED")
-            raise DeadlineError("the deadline passed before the request was admitted")
+            raise DeadlineError(
+                "the deadline passed before the request was admitted",
+                metadata={"stage": "admission"},
+            )
         quota = self._quota(tenant)
         self._take_tokens(tenant, quota, cost, now)
         waiter = Waiter(
@@ -182,7 +185,10 @@ class AdmissionController:
                 raise DeadlineError(
                     "the work cannot finish before the deadline; send a later one or retry",
                     reason="DEADLINE_TOO_SHORT",
-                    metadata={"expected_wait_ms": str(round(wait_s * 1000))},
+                    metadata={
+                        "stage": "admission",
+                        "expected_wait_ms": str(round(wait_s * 1000)),
+                    },
                     retry_after_s=self._retry_after(wait_s),
                 )
         if wait_s > self._limits.max_wait_s:

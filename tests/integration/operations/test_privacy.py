@@ -46,7 +46,7 @@ async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
     prefix: tuple[str, ...] = ()
     if STRACE:
         calls = "trace=openat,open,creat"
-        prefix = (STRACE, "-f", "--seccomp-bpf", "-ttt", "-e", calls, "-o", str(trace))
+        prefix = (STRACE, "-D", "-f", "--seccomp-bpf", "-ttt", "-e", calls, "-o", str(trace))
     async with serve(repository, prefix=prefix, log_level="debug", **files.settings) as gateway:
         traffic = Traffic(gateway.address, files)
         # The first call may fill caches of code; what counts is a call on a service that is warm.

@@ -60,12 +60,14 @@ class ErrorInterceptor(AroundInterceptor):
 
     def _count(self, error: Exception) -> None:
         if isinstance(error, DeadlineError):
-            # Those that admission refuses early are counted there.
-            if error.reason == "DEADLINE_EXCEEDED":
-                self._metrics.deadline_missed(error.metadata.get("stage", "request"))
+            stage = error.metadata.get("stage", "request")
+            if stage != "admission":  # Those are counted there.
+                self._metrics.deadline_missed(stage)
+        elif isinstance(error, TimeoutError):
+            self._metrics.deadline_missed("request")
         elif isinstance(error, _MODEL_ERRORS):
             self._metrics.triton_failed(error.metadata.get("model", "any"), error.reason)
             if not isinstance(error, ModelUnavailableError):
                 _log.error("a model failed", exc_info=error)
-        elif not isinstance(error, HeadshotError | TimeoutError):
+        elif not isinstance(error, HeadshotError):
             _log.error("unexpected error", exc_info=error)

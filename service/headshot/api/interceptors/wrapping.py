@@ -22,6 +22,10 @@ else:
     Interceptor = grpc.aio.ServerInterceptor
 
 
+# A caller gives up at its own deadline, and its cancellation may arrive a little before ours.
+_LATE_S = 0.05
+
+
 class AroundInterceptor(Interceptor, ABC):
     """An interceptor that is an async context manager around each RPC."""
 
@@ -115,7 +119,7 @@ def final_code(context: Context, error: BaseException | None) -> str:
     """
     if isinstance(error, asyncio.CancelledError):
         remaining = context.time_remaining()
-        late = remaining is not None and remaining <= 0
+        late = remaining is not None and remaining <= _LATE_S
         return "DEADLINE_EXCEEDED" if late else "CANCELLED"
     code: Any = context.code()
     name = _code_name(code)
