@@ -1,6 +1,6 @@
 """Pseudo-labelled photos for the face detector.
 
-    python -m export_scripts.datasets.detection --mirror DIR --teachers DIR --out DIR
+python -m export_scripts.datasets.detection --mirror DIR --teachers DIR --out DIR
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.datasets.packed import PackWriter, decode_rgb, encode_jpeg
 from export_scripts.datasets.sources import (

@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy.io
-from tqdm import tqdm
+import scipy.io  # type: ignore[import-untyped]
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.datasets.alpha import alpha_from_mask, alpha_on_backdrop, refine_mask
 from export_scripts.datasets.packed import PackWriter, decode_rgb, encode_jpeg, encode_png
@@ -45,12 +45,14 @@ PARTS = ("backgrounds", "masks", "mattes", "wild")
 BACKGROUNDS = (WALLPAPERS, BSDS, CID22, CLIC, URBAN)
 
 
-def to_byte(values: Floats) -> Bytes:
+def to_byte(values: npt.NDArray[np.floating]) -> Bytes:
     """Quantise 0..1 to uint8 0..255."""
     return np.asarray(np.clip(np.round(values * 255), 0, 255), np.uint8)
 
 
-def photos(mirror: Path, source: Source, longest: int, every: int = 1) -> Iterator[tuple[str, Bytes]]:
+def photos(
+    mirror: Path, source: Source, longest: int, every: int = 1
+) -> Iterator[tuple[str, Bytes]]:
     """Yield (key, RGB) of a source's training photos."""
     for path, data in tqdm(
         read_source(mirror, source, every=every), desc=source.name, mininterval=10
@@ -138,9 +140,7 @@ def write_mattes(
                 write_matte(pack, key, rgb, mask, plain=False, face=face)
 
 
-def write_wild(
-    mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: PackWriter
-) -> None:
+def write_wild(mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: PackWriter) -> None:
     """Write photos in the wild with the teacher's mask where its two views agree."""
     for key, rgb in photos(mirror, CELEBA, 512, every=2):
         face = largest_face(detector, rgb)
@@ -157,9 +157,7 @@ def write_wild(
         pack.add(key, blobs, face=[float(v) for v in face[:4]])
 
 
-def write_ccp(
-    mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: PackWriter
-) -> None:
+def write_ccp(mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: PackWriter) -> None:
     """Write clothing-co-parsing: its own masks where it has them, else the teacher's."""
     masks = pixel_masks(mirror)
     for key, rgb in photos(mirror, CCP, 1024):
@@ -213,7 +211,7 @@ def largest_face(detector: YuNet, rgb: Bytes) -> Floats | None:
     return rows[int(np.argmax(rows[:, 3] - rows[:, 1]))] if len(rows) else None
 
 
-def encode_jpeg_grey(values: Floats) -> bytes:
+def encode_jpeg_grey(values: npt.NDArray[np.floating]) -> bytes:
     """Encode 0..1 as a grey JPEG."""
     return bytes(cv2.imencode(".jpg", to_byte(values), [cv2.IMWRITE_JPEG_QUALITY, 85])[1])
 

@@ -66,6 +66,8 @@ class Pack:
     def image(self, index: int, name: str = "image") -> npt.NDArray[np.uint8]:
         """Decode one blob to RGB uint8 [h,w,3]."""
         bgr = cv2.imdecode(self.blob(index, name), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise ValueError(f"record {index}: {name} is not an image")
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 
     def mask(self, index: int, name: str) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found,unused-ignore]
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped,unused-ignore]
 
 Floats = npt.NDArray[np.float32]
 SIDE = 256

@@ -20,6 +20,17 @@ def git_directory(mirror: Path, name: str) -> Path:
     raise FileNotFoundError(f"no snapshot of {name} under {mirror}")
 
 
+def snapshot_root(data: Path) -> Path:
+    """Return the folder of fetched snapshots: `data` itself or its subfolder (or link) `snapshots`.
+
+    Raises FileNotFoundError when neither holds a snapshot ("owner+repository/repo").
+    """
+    for candidate in (data / "snapshots", data):
+        if any(candidate.glob("*+*/repo")):
+            return candidate
+    raise FileNotFoundError(f"no fetched repositories in {data} or {data / 'snapshots'}")
+
+
 def list_blobs(git_dir: Path, pattern: str, *, history: bool = False) -> dict[str, str]:
     """Map path -> blob id for every path that matches the regular expression `pattern`.
 

@@ -1,8 +1,9 @@
-"""Portrait matting: a U-Net of dense 3x3 convolutions, 512x512 photo to alpha.
+"""Portrait matting in two resolutions: 512x512 photo to alpha.
 
-The photo enters pixel-unshuffled by two, so the widest maps stay at half resolution, and alpha
-leaves by a pixel shuffle: every full-resolution pixel reaches the last layers, which is what fine
-hair needs. A stride of 64 and a pooled context tell person from background.
+A trunk looks at the photo at 256 pixels and says what is person; it is deep and cheap there. A
+shallow detail path works at full resolution: the photo enters pixel-unshuffled by two and alpha
+leaves by a pixel shuffle, so every pixel reaches the last layers, which is what fine hair needs.
+(The split follows MODNet, Ke et al., 2022; layers and training are this project's own.)
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export_scripts.networks.layers import batch_norm, convolution
+from export_scripts.networks.layers import BatchNorm, convolution
 
 CANVAS = 512
-WIDTHS = (32, 48, 96, 160, 256, 256)
-DEPTHS = (0, 1, 1, 2, 2, 2)
+TRUNK = 256
+WIDTHS = (32, 64, 96, 160, 256)
+DEPTHS = (0, 1, 1, 2, 2)
+SEMANTIC = 64
+SEMANTIC_STRIDE = 8  # in pixels of the canvas
 
 INPUT_NAMES = ["image"]
 OUTPUT_NAMES = ["alpha"]
@@ -32,7 +36,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,C,H,W] to the same shape."""
-        return x + self.body(x)
+        y: Tensor = x + self.body(x)
+        return y
 
 
 class Context(nn.Module):
@@ -44,7 +49,8 @@ class Context(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B,C,H,W] to the same shape."""
-        return x + self.mix(x.mean((2, 3), keepdim=True))
+        y: Tensor = x + self.mix(x.mean((2, 3), keepdim=True))
+        return y
 
 
 class Merge(nn.Module):
@@ -52,8 +58,8 @@ class Merge(nn.Module):
 
     def __init__(self, coarse: int, skip: int, out: int, depth: int = 1) -> None:
         super().__init__()
-        self.coarse = nn.Sequential(nn.Conv2d(coarse, out, 1, bias=False), batch_norm(out))
-        self.skip = nn.Sequential(nn.Conv2d(skip, out, 1, bias=False), batch_norm(out))
+        self.coarse = nn.Sequential(nn.Conv2d(coarse, out, 1, bias=False), BatchNorm(out))
+        self.skip = nn.Sequential(nn.Conv2d(skip, out, 1, bias=False), BatchNorm(out))
         self.blocks = nn.Sequential(*(Residual(out) for _ in range(depth)))
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
@@ -63,8 +69,8 @@ class Merge(nn.Module):
         return joined
 
 
-class MattingNetwork(nn.Module):
-    """Predict alpha logits at full resolution and a coarse mask at one eighth."""
+class Trunk(nn.Module):
+    """Where the person is: features and mask logits at a quarter of the trunk's resolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,31 +80,58 @@ class MattingNetwork(nn.Module):
             stages.append(nn.Sequential(convolution(before, width, 2), *blocks))
         self.stages = nn.ModuleList(stages)
         self.context = Context(WIDTHS[-1])
-        self.merge32 = Merge(256, 256, 128)
-        self.merge16 = Merge(128, 160, 128)
-        self.merge8 = Merge(128, 96, 64)
-        self.coarse = nn.Conv2d(64, 1, 1)
-        self.merge4 = Merge(64, 48, 48)
-        self.merge2 = Merge(48, 32, 32, depth=2)
-        self.alpha = nn.Conv2d(32, 4, 3, padding=1)
+        self.merge16 = Merge(256, 160, 128)
+        self.merge8 = Merge(128, 96, 96)
+        self.merge4 = Merge(96, 64, SEMANTIC)
+        self.mask = nn.Conv2d(SEMANTIC, 1, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `image` [B,3,H,W] in -1..1 (sides multiples of 64) to logits.
-
-        Returns alpha logits [B,1,H,W] and coarse logits [B,1,H/8,W/8].
-        """
+        """Map [B,3,H,W] in -1..1 (sides multiples of 32) to [B,64,H/4,W/4], [B,1,H/4,W/4]."""
         x = functional.pixel_unshuffle(image, 2)
         features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
-        half, quarter, eighth, sixteenth, thirty_second, last = features
-        x = self.merge32(self.context(last), thirty_second)
-        x = self.merge16(x, sixteenth)
-        x = self.merge8(x, eighth)
-        coarse = self.coarse(x)
-        x = self.merge2(self.merge4(x, quarter), half)
-        return functional.pixel_shuffle(self.alpha(x), 2), coarse
+        _, quarter, eighth, sixteenth, last = features
+        x = self.merge16(self.context(last), sixteenth)
+        x = self.merge4(self.merge8(x, eighth), quarter)
+        return x, self.mask(x)
+
+
+class Detail(nn.Module):
+    """The edge: full-resolution alpha logits from the photo and the trunk's features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = convolution(12, 32)
+        self.quarter = convolution(32, 48, 2)
+        self.merge4 = Merge(SEMANTIC, 48, 48)
+        self.merge2 = Merge(48, 32, 32)
+        self.alpha = nn.Conv2d(32, 4, 3, padding=1)
+
+    def forward(self, image: Tensor, semantic: Tensor, mask: Tensor) -> Tensor:
+        """Map [B,3,H,W], [B,64,H/8,W/8], [B,1,H/8,W/8] to alpha logits [B,1,H,W]."""
+        half = self.entry(functional.pixel_unshuffle(image, 2))
+        x = self.merge4(semantic, self.quarter(half))
+        change = functional.pixel_shuffle(self.alpha(self.merge2(x, half)), 2)
+        prior = functional.interpolate(
+            mask, scale_factor=float(SEMANTIC_STRIDE), mode="bilinear", align_corners=False
+        )
+        return prior + change
+
+
+class MattingNetwork(nn.Module):
+    """Trunk and detail path together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.detail = Detail()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map [B,3,512,512] in -1..1 to alpha logits [B,1,512,512], mask logits [B,1,64,64]."""
+        semantic, mask = self.trunk(functional.avg_pool2d(image, CANVAS // TRUNK))
+        return self.detail(image, semantic, mask), mask
 
 
 class ServingModule(nn.Module):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from export_scripts.datasets.packed import Pack
+from export_scripts.datasets.packed import Pack, fit_within
 from export_scripts.networks.face_detector import STRIDES
 from export_scripts.training.photo_noise import degrade
 
@@ -78,6 +78,7 @@ class DetectorSamples:
             np.asarray(record["faces"], np.float32).reshape(-1, 16)
             for record in self.negatives.records
         ]
+        self._textures: dict[int, Bytes] = {}
         # Few photos come from studio sets; show them as often as ten of the many.
         weight = [
             6.0 if record["key"].split("/")[0] in ("london", "canada") else 1.0
@@ -93,7 +94,9 @@ class DetectorSamples:
         elif kind < 0.14 + 0.22:
             canvas, faces = self._mosaic(rng, side)
         else:
-            canvas, faces = self._photo(rng, side, 0.035, 1.0)
+            # Most photos that people send are portraits; small faces are the rarer case.
+            low, high = (0.2, 1.0) if rng.random() < 0.65 else (0.035, 0.3)
+            canvas, faces = self._photo(rng, side, low, high)
         canvas = degrade(rng, canvas)
         return canvas, assign(faces, side)
 
@@ -120,7 +123,7 @@ class DetectorSamples:
         scale = base * float(np.exp(rng.uniform(np.log(0.8), np.log(4.0))))
         extent = np.array([photo.shape[1], photo.shape[0]]) * scale
         offset = rng.random(2) * (side - extent)
-        return warp(rng, photo, faces, side, scale, offset, 0.0, background=None)
+        return warp(rng, photo, faces, side, scale, offset, 0.0, None)
 
     def _photo(
         self, rng: np.random.Generator, side: int, low: float, high: float
@@ -134,7 +137,7 @@ class DetectorSamples:
         if rng.random() < 0.25:  # the whole photo, letterboxed as the service does it
             scale = side / max(photo.shape[:2])
             offset = np.zeros(2)
-            return warp(rng, photo, faces, side, scale, offset, 0.0, background=None)
+            return warp(rng, photo, faces, side, scale, offset, 0.0, None)
         target = side * float(np.exp(rng.uniform(np.log(low), np.log(high))))
         target = max(target, 12.0)
         scale = min(target / extent, 5.0)
@@ -142,9 +145,16 @@ class DetectorSamples:
         slack = max(side - extent * scale, 0) / 2 + 0.15 * extent * scale
         place = side / 2 + rng.uniform(-1, 1, 2) * slack
         angle = float(rng.normal(0, 9)) if rng.random() < 0.6 else 0.0
-        background = self.negatives.image(int(rng.integers(len(self.negatives))))
-        choice = background if rng.random() < 0.5 else None
-        return warp(rng, photo, faces, side, scale, place - centre, angle, background=choice)
+        background = None
+        if rng.random() < 0.4:
+            background = self._texture(int(rng.integers(len(self.negatives))))
+        return warp(rng, photo, faces, side, scale, place - centre, angle, background)
+
+    def _texture(self, index: int) -> Bytes:
+        # Decoding a large photo only to lay it behind another would cost as much as the rest.
+        if index not in self._textures:
+            self._textures[index] = fit_within(self.negatives.image(index), 400)
+        return self._textures[index]
 
 
 def warp(
@@ -174,9 +184,7 @@ def warp(
         matrix = np.array([[-1, 0, side], [0, 1, 0]]) @ np.vstack([matrix, [0, 0, 1]])
     canvas = fill(rng, side, background)
     method = cv2.INTER_LINEAR if scale < 1 or rng.random() < 0.5 else cv2.INTER_CUBIC
-    cv2.warpAffine(
-        photo, matrix, (side, side), canvas, method, borderMode=cv2.BORDER_TRANSPARENT
-    )
+    cv2.warpAffine(photo, matrix, (side, side), canvas, method, borderMode=cv2.BORDER_TRANSPARENT)
     return canvas, move_faces(faces, matrix, side)
 
 
@@ -207,4 +215,4 @@ def move_faces(faces: Floats, matrix: npt.NDArray[np.float64], side: int) -> Flo
     visible = np.clip(np.minimum(out[:, 2:4], side) - np.maximum(out[:, :2], 0), 0, None).prod(1)
     share = visible / np.maximum((2 * half).prod(1), 1e-3)
     out[:, 14] = (faces[:, 15] > 0.5) & (share > 0.6)
-    return out[share > 0.05]
+    return np.asarray(out[share > 0.05], np.float32)

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.networks.face_detector import build, cell_centres, decode
 from export_scripts.training.detector_samples import DetectorSamples
 from export_scripts.training.wallclock import WallClockRun
 
-BATCHES = ((320, 24), (640, 6))
+BATCHES = ((320, 12), (640, 4))
 LEARNING_RATE = 2e-3
 
 
@@ -96,9 +96,10 @@ def detector_loss(
 def train(data: Path, out: Path, minutes: float, seed: int, resume: bool) -> None:
     """Train until the time is up; writes checkpoint.pt and weights.safetensors below `out`."""
     torch.manual_seed(seed)
-    network = build().to(memory_format=torch.channels_last).train()
+    network = build().train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.02)
-    run = WallClockRun(network, optimizer, out, minutes=minutes, decay=0.997)
+    run = WallClockRun(network, [optimizer], out, minutes=minutes, decay=0.997)
     if resume:
         run.resume()
     loader = iter(DataLoader(Batches(data, seed + run.step_count), None, num_workers=1))

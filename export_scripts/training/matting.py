@@ -2,8 +2,9 @@
 
     python -m export_scripts.training.matting --data DIR --out DIR [--minutes 60] [--resume]
 
-`--data` holds the packs of export_scripts.datasets.mattes. Small canvases come first (they show
-many people), 512 pixels last (they show hair). Ends at a set time; checkpoints every 2.5 minutes.
+`--data` holds the packs of export_scripts.datasets.mattes. First the trunk alone learns what is
+person, on photos of 128 and then of 256 pixels; then both learn together, the detail path on a
+256 pixel crop at an edge of a 512 pixel photo. Ends at a set time; checkpoints every 2.5 minutes.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
-from export_scripts.networks.matting import build
+from export_scripts.networks.matting import CANVAS, SEMANTIC_STRIDE, TRUNK, MattingNetwork
 from export_scripts.training.matting_samples import MattingSamples
 from export_scripts.training.wallclock import WallClockRun
 
-# (share of the time after which it ends, canvas, batch)
-PHASES = ((0.45, 256, 16), (0.70, 384, 8), (1.0, 512, 4))
+# (share of the time after which it ends, side of the photos, batch); the last one trains both.
+PHASES = ((0.25, 128, 32), (0.5, TRUNK, 16), (1.0, CANVAS, 8))
+CROP = 256
 LEARNING_RATE = 1.5e-3
 
 
@@ -57,70 +59,104 @@ def gradient_error(alpha: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     return loss
 
 
-def matting_loss(
-    logits: Tensor, coarse: Tensor, truth: Tensor, confidence: Tensor
-) -> tuple[Tensor, dict[str, float]]:
+def edge_loss(logits: Tensor, truth: Tensor, confidence: Tensor) -> tuple[Tensor, float]:
     """Cross-entropy for what is person, L1 and gradients for the edge, [B,1,H,W] each."""
-    logits, coarse = logits.float(), coarse.float()
+    logits = logits.float()
     alpha = torch.sigmoid(logits)
     # Soft edges are a few per cent of the pixels and most of what is seen: weigh them up.
     local = functional.max_pool2d(truth, 9, 1, 4) + functional.max_pool2d(-truth, 9, 1, 4)
     weight = confidence * (1 + 4 * (local > 0.05).float())
     entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    loss_entropy = (entropy * confidence).mean()
-    loss_alpha = ((alpha - truth).abs() * weight).mean()
-    loss_gradient = gradient_error(alpha, truth, confidence**2)
-    small = functional.avg_pool2d(truth, 8)
-    trust = functional.avg_pool2d(confidence, 8)
-    coarse_entropy = functional.binary_cross_entropy_with_logits(coarse, small, reduction="none")
-    loss_coarse = (coarse_entropy * trust).mean()
-    loss = loss_entropy + 2 * loss_alpha + 3 * loss_gradient + 0.5 * loss_coarse
-    parts = {
-        "mae": float(((alpha - truth).abs() * confidence).mean()),
-        "gradient": float(loss_gradient),
-        "coarse": float(loss_coarse),
-    }
-    return loss, parts
+    error = (alpha - truth).abs()
+    loss = (entropy * confidence).mean() + 2 * (error * weight).mean()
+    loss = loss + 3 * gradient_error(alpha, truth, confidence**2)
+    return loss, float((error * confidence).detach().mean())
 
 
-def phase_at(progress: float) -> tuple[int, int]:
-    """Return canvas and batch at a share of the training time."""
-    for end, side, count in PHASES:
-        if progress < end:
-            return side, count
-    return PHASES[-1][1:]
+def mask_loss(logits: Tensor, truth: Tensor, confidence: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy and soft IoU of the trunk's mask against alpha averaged to its cells."""
+    logits = logits.float()
+    factor = truth.shape[-1] // logits.shape[-1]
+    truth, confidence = (functional.avg_pool2d(t, factor) for t in (truth, confidence))
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    mask = torch.sigmoid(logits)
+    shared = (torch.minimum(mask, truth) * confidence).sum((1, 2, 3))
+    either = (torch.maximum(mask, truth) * confidence).sum((1, 2, 3))
+    iou = (shared + 1) / (either + 1)
+    return (entropy * confidence).mean() + 0.5 * (1 - iou).mean(), float(iou.detach().mean())
+
+
+def edge_crops(
+    generator: torch.Generator, image: Tensor, truth: Tensor, semantic: Tensor, mask: Tensor
+) -> tuple[list[Tensor], list[tuple[slice, slice]]]:
+    """Cut a CROP square around a random soft pixel of each row (anywhere if there is none)."""
+    parts: list[list[Tensor]] = [[], [], []]
+    places = []
+    for row in range(len(image)):
+        soft = ((truth[row, 0] > 0.1) & (truth[row, 0] < 0.9)).nonzero()
+        if len(soft):
+            y, x = soft[int(torch.randint(len(soft), (1,), generator=generator))].tolist()
+        else:
+            y, x = torch.randint(image.shape[-1], (2,), generator=generator).tolist()
+        corner = [
+            min(max(centre - CROP // 2, 0), image.shape[-1] - CROP) // SEMANTIC_STRIDE
+            for centre in (y, x)
+        ]
+        small = tuple(slice(c, c + CROP // SEMANTIC_STRIDE) for c in corner)
+        large = tuple(slice(c * SEMANTIC_STRIDE, c * SEMANTIC_STRIDE + CROP) for c in corner)
+        places.append((large[0], large[1]))
+        parts[0].append(image[row][:, large[0], large[1]])
+        parts[1].append(semantic[row][:, small[0], small[1]])
+        parts[2].append(mask[row][:, small[0], small[1]])
+    channels_last = torch.channels_last
+    return [torch.stack(p).contiguous(memory_format=channels_last) for p in parts], places
 
 
 def train(data: Path, out: Path, minutes: float, seed: int, resume: bool) -> None:
     """Train until the time is up; writes checkpoint.pt and weights.safetensors below `out`."""
     torch.manual_seed(seed)
-    network = build().to(memory_format=torch.channels_last).train()
+    network = MattingNetwork().train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.02)
-    run = WallClockRun(network, optimizer, out, minutes=minutes, decay=0.997)
+    run = WallClockRun(network, [optimizer], out, minutes=minutes, decay=0.997)
     if resume:
         run.resume()
     bar = tqdm(total=round(minutes * 60), unit="s", mininterval=15, initial=int(run.spent))
     shown: dict[str, float] = {}
+    generator = torch.Generator().manual_seed(seed + run.step_count)
     side = 0
     loader: Iterator[list[Tensor]] = iter(())
     while run.start_step():
-        wanted, count = phase_at(run.progress)
+        wanted, count = next((p[1:] for p in PHASES if run.progress < p[0]), PHASES[-1][1:])
         if wanted != side:
             side = wanted
             batches = Batches(data, side, count, seed + run.step_count)
             loader = iter(DataLoader(batches, None, num_workers=1))
+        joint = side == CANVAS
         images, alpha, confidence = next(loader)
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        with torch.autocast("cpu", torch.bfloat16):
-            logits, coarse = network(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
         truth, trust = alpha[:, None].float() / 255, confidence[:, None].float() / 255
-        loss, parts = matting_loss(logits, coarse, truth, trust)
+        parts: dict[str, float] = {}
+        with torch.autocast("cpu", torch.bfloat16):
+            small = functional.avg_pool2d(x, CANVAS // TRUNK) if joint else x
+            semantic, mask = network.trunk(small)
+            loss, parts["iou"] = mask_loss(mask, truth, trust)
+            if joint:
+                cut, places = edge_crops(generator, x, truth, semantic, mask)
+                logits = network.detail(*cut)
+                edge_truth, edge_trust = (
+                    torch.stack([t[row][:, y, x] for row, (y, x) in enumerate(places)])
+                    for t in (truth, trust)
+                )
+                edge, parts["mae"] = edge_loss(logits, edge_truth, edge_trust)
+                loss = loss + edge
         loss.backward()  # type: ignore[no-untyped-call]
         run.end_step(clip=3.0)
         for name, value in parts.items():
             shown[name] = 0.97 * shown.get(name, value) + 0.03 * value
         bar.n = int(run.spent)
-        bar.set_postfix(step=run.step_count, side=side, **{k: f"{v:.4f}" for k, v in shown.items()})
+        bar.set_postfix(step=run.step_count, **{k: f"{v:.4f}" for k, v in shown.items()})
     run.save()
     bar.close()
 

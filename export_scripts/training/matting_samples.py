@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from export_scripts.datasets.packed import Pack
+from export_scripts.datasets.packed import Pack, fit_within
 from export_scripts.training.photo_noise import colour_shift, degrade
 
 Bytes = npt.NDArray[np.uint8]
@@ -79,6 +79,7 @@ class MattingSamples:
         self.masks = Pack(data / "masks")
         self.wild = Pack(data / "wild")
         self.backgrounds = Pack(data / "backgrounds")
+        self._scenes: dict[int, Bytes] = {}
         self._plain = [i for i, r in enumerate(self.mattes.records) if r["plain"]]
         self._other = [
             i
@@ -106,7 +107,10 @@ class MattingSamples:
     def _background(self, rng: np.random.Generator, side: int) -> Bytes:
         if rng.random() < 0.22:
             return backdrop(rng, side)
-        photo = self.backgrounds.image(int(rng.integers(len(self.backgrounds))))
+        index = int(rng.integers(len(self.backgrounds)))
+        if index not in self._scenes:
+            self._scenes[index] = fit_within(self.backgrounds.image(index), 720)
+        photo = self._scenes[index]
         window = Window(rng, photo.shape[:2], side, None, 1.0)
         image = window.apply(photo, cv2.BORDER_REFLECT_101)
         if rng.random() < 0.45:  # out of focus, as behind a portrait
@@ -137,9 +141,9 @@ class MattingSamples:
             colour = fused_foreground(colour, alpha)
         background = self._background(rng, side)
         colour = colour_shift(rng, colour, 0.8)
-        weight = alpha.astype(np.float32)[..., None] / 255
-        image = colour.astype(np.float32) * weight + background.astype(np.float32) * (1 - weight)
-        return np.clip(image, 0, 255).astype(np.uint8), alpha, confidence
+        weight = alpha.astype(np.float32) * np.float32(1 / 255)
+        image = cv2.blendLinear(colour, background, weight, 1 - weight)
+        return np.asarray(image, np.uint8), alpha, confidence
 
     def _photo(self, rng: np.random.Generator, side: int, pack: Pack) -> Sample:
         index = int(rng.integers(len(pack)))

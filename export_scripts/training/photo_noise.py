@@ -47,7 +47,7 @@ def degrade(rng: np.random.Generator, image: Bytes, strength: float = 1.0) -> By
         sigma = float(rng.uniform(2, 14))
         noise = np.empty(image.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
-        cv2.randn(noise, (0, 0, 0), (sigma, sigma, sigma))
+        cv2.randn(noise, np.zeros(3), np.full(3, sigma))
         image = np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8)
     if rng.random() < 0.25:
         flags = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))]

@@ -1,0 +1,228 @@
+"""Metrics of the face detector: LFW, London, sizes, landmarks against the teacher, false faces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from export_scripts.datasets.packed import decode_rgb
+from export_scripts.datasets.snapshots import snapshot_root
+from export_scripts.datasets.sources import (
+    KODAK,
+    LFW,
+    LONDON,
+    OFFICIAL,
+    WALLPAPERS,
+    read_source,
+)
+from export_scripts.datasets.yunet import Floats, YuNet, box_iou, non_maximum_suppression
+from export_scripts.evaluation.runtime import Bytes, Graph, latency_ms, letterbox, parameters
+from export_scripts.metrics import Metric
+
+NAME = "face_detector"
+CANVAS = 640
+# Photos of the false-face set in which people are seen, found by looking at them.
+KODAK_WITH_PEOPLE = ("4", "04", "9", "09", "12", "14", "15", "18")
+HEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+
+
+@dataclass
+class Detector:
+    """The served graph with the thresholds of its config."""
+
+    graph: Graph
+    score_threshold: float
+    nms_iou: float
+
+    @classmethod
+    def load(cls, repository: Path) -> Detector:
+        """Read the model folder `repository`/face_detector."""
+        folder = repository / NAME
+        values = parameters(folder / "config.pbtxt")
+        graph = Graph(folder / "1" / "model.onnx")
+        return cls(graph, float(values["score_threshold"]), float(values["nms_iou"]))
+
+    def detect(self, rgb: Bytes, threshold: float | None = None) -> Floats:
+        """Return faces in photo pixels, float32 [n,15] (box, landmarks, score), best first."""
+        canvas, scale = letterbox(rgb, CANVAS)
+        boxes, scores, points = self.graph.run(canvas[None])
+        rows = np.concatenate([boxes[0], points[0].reshape(-1, 10), scores[0][:, None]], 1)
+        rows = rows[rows[:, 14] >= (self.score_threshold if threshold is None else threshold)]
+        rows = non_maximum_suppression(rows.astype(np.float32), self.nms_iou)
+        rows[:, :14] /= scale
+        return rows
+
+
+@dataclass
+class Tally:
+    """Counts over photos that hold a face the teacher knows."""
+
+    photos: int = 0
+    found: int = 0
+    errors: list[float] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def add(self, key: str, faces: Floats, truth: Floats) -> None:
+        """Compare detections with the teacher's main face [15 or more]."""
+        self.photos += 1
+        overlap = box_iou(faces[:, :4], truth[None, :4])[:, 0] if len(faces) else np.zeros(0)
+        if not len(overlap) or overlap.max() < 0.4:
+            self.missed.append(key)
+            return
+        self.found += 1
+        self.errors.append(landmark_error(faces[int(overlap.argmax())], truth))
+
+    @property
+    def share(self) -> float:
+        """Share of photos in which the main face was found, in per cent."""
+        return 100 * self.found / max(self.photos, 1)
+
+
+def landmark_error(face: Floats, truth: Floats) -> float:
+    """Mean distance of the five landmarks over the teacher's inter-eye distance, in per cent."""
+    first, second = face[4:14].reshape(5, 2), truth[4:14].reshape(5, 2)
+    eyes = float(np.linalg.norm(second[0] - second[1]))
+    return float(np.linalg.norm(first - second, axis=1).mean()) / max(eyes, 1e-3) * 100
+
+
+def main_face(rows: Floats, shape: tuple[int, ...]) -> Floats | None:
+    """Return the large central face the photo is of, or None where the teacher sees none."""
+    rows = rows[rows[:, 14] > 0.5]
+    if not len(rows):
+        return None
+    extent = rows[:, 3] - rows[:, 1]
+    centre = (rows[:, :2] + rows[:, 2:4]) / 2 - np.array([shape[1], shape[0]]) / 2
+    return np.asarray(rows[int(np.argmax(extent - 0.5 * np.linalg.norm(centre, axis=1)))])
+
+
+def photos(source: Iterable[tuple[str, bytes]], longest: int) -> Iterator[tuple[str, Bytes]]:
+    """Decode, leaving out what is no image."""
+    for path, data in source:
+        rgb = decode_rgb(data, longest)
+        if rgb is not None:
+            yield path, rgb
+
+
+def finding(detector: Detector, teacher: YuNet, data: Path) -> list[Metric]:
+    """LFW and London: main faces found; landmark distance to the teacher."""
+    metrics = []
+    tally = Tally()
+    for path, rgb in tqdm(photos(read_source(data, LFW, test=True), 1024), desc="LFW"):
+        truth = main_face(teacher.detect_at_scales(rgb, (160, 250)), rgb.shape)
+        if truth is None:  # LFW has a face in every photo: a face near the middle counts as found
+            truth = np.zeros(16, np.float32)
+            truth[:4] = 70, 70, 180, 180
+        tally.add(path, detector.detect(rgb), truth)
+    metrics += [
+        Metric(NAME, f"LFW found ({tally.photos} photos)", tally.share, "%", 99.5),
+        Metric(
+            NAME,
+            "LFW landmarks to teacher, mean",
+            float(np.mean(tally.errors)),
+            "% of eye distance",
+            4.0,
+            "lower",
+        ),
+        Metric(
+            NAME,
+            "LFW landmarks to teacher, 95th percentile",
+            float(np.quantile(tally.errors, 0.95)),
+            "% of eye distance",
+            None,
+            "lower",
+        ),
+    ]
+    london = Tally()
+    for test in (True, False):
+        for path, rgb in photos(read_source(data, LONDON, test=test), 1024):
+            truth = main_face(teacher.detect_at_scales(rgb), rgb.shape)
+            if truth is not None:
+                london.add(path, detector.detect(rgb), truth)
+    metrics.append(Metric(NAME, f"London found ({london.photos} photos)", london.share, "%", 100.0))
+    return metrics
+
+
+def sizes(detector: Detector, teacher: YuNet, data: Path) -> list[Metric]:
+    """Held-out portraits scaled so that the face takes a given share of the frame's height."""
+    tallies = {height: Tally() for height in HEIGHTS}
+    rng = np.random.default_rng(0)
+    sources = [(source, 1) for source in OFFICIAL] + [(LONDON, 2)]
+    for source, every in sources:
+        for path, rgb in photos(read_source(data, source, test=True, every=every), 1024):
+            truth = main_face(teacher.detect_at_scales(rgb), rgb.shape)
+            if truth is None:
+                continue
+            for height, tally in tallies.items():
+                framed, moved = reframe(rng, rgb, truth, height)
+                tally.add(path, detector.detect(framed), moved)
+    return [
+        Metric(NAME, f"face {height:.0%} of height: found", tally.share, "%", 99.0)
+        for height, tally in tallies.items()
+    ]
+
+
+def reframe(
+    rng: np.random.Generator, rgb: Bytes, face: Floats, height: float
+) -> tuple[Bytes, Floats]:
+    """Scale and crop to a 640 canvas in which the face has a given share of the height."""
+    scale = height * CANVAS / float(face[3] - face[1])
+    centre = (face[:2] + face[2:4]) / 2 * scale
+    slack = max(0.0, 1 - height) * CANVAS / 2 * 0.8
+    place = CANVAS / 2 + rng.uniform(-1, 1, 2) * slack
+    matrix = np.array([[scale, 0, place[0] - centre[0]], [0, scale, place[1] - centre[1]]])
+    source = rgb
+    while scale < 0.5:
+        source = np.asarray(cv2.resize(source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        scale *= 2
+    shrunk = matrix.copy()
+    shrunk[:, :2] *= rgb.shape[0] / source.shape[0]
+    canvas = cv2.warpAffine(source, shrunk, (CANVAS, CANVAS), flags=cv2.INTER_LINEAR)
+    moved = face.copy()
+    moved[:14] = (face[:14].reshape(7, 2) @ matrix[:, :2].T + matrix[:, 2]).reshape(-1)
+    return np.asarray(canvas, np.uint8), moved
+
+
+def faceless(data: Path) -> Iterator[tuple[str, Bytes]]:
+    """Yield photos without people: Kodak and held-out wallpapers."""
+    for path, rgb in photos(read_source(data, KODAK, test=True), 1536):
+        if Path(path).stem not in KODAK_WITH_PEOPLE:
+            yield path, rgb
+    yield from photos(read_source(data, WALLPAPERS, test=True), 1536)
+
+
+def false_faces(detector: Detector, data: Path, limit: int = 100) -> list[tuple[str, float]]:
+    """Return (photo, score) of every face found in photos without faces, best first."""
+    found = []
+    for index, (path, rgb) in enumerate(faceless(data)):
+        if index >= limit:
+            break
+        found += [(path, float(row[14])) for row in detector.detect(rgb, 0.05)]
+    return sorted(found, key=lambda item: -item[1])
+
+
+def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
+    """Measure the served detector; `data` is described at `snapshot_root`."""
+    cv2.setNumThreads(1)
+    data = snapshot_root(data)
+    detector = Detector.load(repository)
+    teacher = YuNet(teachers / "yunet" / "yunet_n_dynamic.onnx")
+    false = sum(score >= detector.score_threshold for _, score in false_faces(detector, data))
+    graph = repository / NAME / "1" / "model.onnx"
+    return [
+        *finding(detector, teacher, data),
+        *sizes(detector, teacher, data),
+        Metric(NAME, "false faces in 100 photos", float(false), "faces", 1.0, "lower"),
+        Metric(
+            NAME,
+            "latency, 2 threads bf16",
+            latency_ms(graph, (CANVAS, CANVAS, 3)),
+            "ms",
+            15.0,
+            "lower",
+        ),
+    ]

@@ -1,0 +1,97 @@
+"""Second look of the face detector: 64 pixel crops of its candidates to score, box and landmarks.
+
+A pyramid network is cheap on the whole canvas but coarse; a small network that sees each candidate
+at the same size tells faces from things and places landmarks well (a cascade, as in Zhang et al.,
+"Joint Face Detection and Alignment Using Multi-task Cascaded Convolutional Networks", 2016).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export_scripts.networks.layers import convolution
+
+CROP = 64
+# Side of the square crop over the longer side of the candidate's box.
+MARGIN = 1.4
+LEVELS = 4  # the canvas and three halvings
+
+
+class Refiner(nn.Module):
+    """Crops [N,3,64,64] in -1..1 to [N,15]: score logit, box and landmarks in crop sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.ModuleList(
+            [
+                convolution(3, 24, 2),
+                convolution(24, 48, 2),
+                convolution(48, 96, 2),
+                convolution(96, 96),
+                convolution(96, 128, 2),
+            ]
+        )
+        self.hidden = nn.Linear(128 * (CROP // 16) ** 2, 192)
+        self.output = nn.Linear(192, 15)
+        nn.init.normal_(self.output.weight, std=0.01)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Predict; coordinates are relative to the crop's centre, -0.5 and 0.5 at its edges."""
+        x = crops
+        for layer in self.features:
+            y = layer(x)
+            x = x + y if y.shape[1] == x.shape[1] else y
+        prediction: Tensor = self.output(torch.relu(self.hidden(x.flatten(1))))
+        return prediction
+
+
+def crop_squares(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut a square around each box by whole pixels.
+
+    `image` [B,3,S,S], `boxes` [B,N,4] in pixels. Returns crops [B*N,3,64,64] and the squares
+    [B,N,3] as x, y of the top left corner and side, whole numbers. Coordinates are integers all
+    the way: in bfloat16 a coordinate of 600 would be known to 4 pixels only. Large squares are
+    read from a halved canvas, so that fine texture does not alias; outside the canvas its edge
+    is repeated.
+    """
+    canvas = image.shape[-1]
+    extent = (boxes[..., 2:] - boxes[..., :2]).amax(-1)
+    side = torch.clamp(extent * MARGIN, 12.0, 2.0 * canvas).round().to(torch.int64)
+    centre = ((boxes[..., :2] + boxes[..., 2:]) * 0.5).round().to(torch.int64)
+    corner = centre - torch.div(side, 2, rounding_mode="trunc").unsqueeze(-1)
+    steps = torch.arange(CROP) * 2 + 1
+    reach = torch.div(side.unsqueeze(-1) * steps, 2 * CROP, rounding_mode="trunc")
+    xs = torch.clamp(corner[..., :1] + reach, 0, canvas - 1)
+    ys = torch.clamp(corner[..., 1:] + reach, 0, canvas - 1)
+    pixels, index, offset = [], torch.zeros_like(xs.unsqueeze(-2) + ys.unsqueeze(-1)), 0
+    level = image
+    for power in range(LEVELS):
+        pool, width = 2**power, canvas // 2**power
+        pixels.append(level.flatten(2))
+        here = offset + torch.div(ys, pool, rounding_mode="trunc").unsqueeze(-1) * width
+        here = here + torch.div(xs, pool, rounding_mode="trunc").unsqueeze(-2)
+        if power == 0:
+            index = here
+        else:  # from 2 canvas pixels a sample on, read the level whose pixels are that large
+            large = (side >= 2 * CROP * 2 ** (power - 1)).unsqueeze(-1).unsqueeze(-1)
+            index = torch.where(large, here, index)
+        offset += width * width
+        level = functional.avg_pool2d(level, 2)
+    flat = index.flatten(1).unsqueeze(1).expand(-1, 3, -1)
+    crops = torch.gather(torch.cat(pixels, 2), 2, flat)
+    count = boxes.shape[1]
+    crops = crops.reshape(-1, 3, count, CROP, CROP).transpose(1, 2).flatten(0, 1)
+    return crops, torch.cat([corner, side.unsqueeze(-1)], -1)
+
+
+def place(prediction: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Map predictions [B,N,14] from crops to the canvas: boxes [B,N,4], landmarks [B,N,5,2]."""
+    side = squares[..., 2:].float()
+    middle = squares[..., :2].float() + side * 0.5
+    points = prediction.reshape(*prediction.shape[:-1], 7, 2) * side.unsqueeze(
+        -1
+    ) + middle.unsqueeze(-2)
+    return points[..., :2, :].flatten(-2), points[..., 2:, :]
