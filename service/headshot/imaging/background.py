@@ -28,7 +28,7 @@ NAMED: dict[str, str] = {
     "off-white": "#F4F2EE",
     "white": "#FFFFFF",
     "charcoal": "#36393D",
-    "dark-grey": "#55585C",
+    "dark-grey": "#4A4D51",
     "navy": "#1F2E4A",
 }
 AUTO_OPTIONS = ("light-grey", "grey", "dark-grey")

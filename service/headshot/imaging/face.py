@@ -103,7 +103,7 @@ def skin_patches(landmarks: NDArray[np.floating], size: tuple[int, int]) -> U8:
     mask = np.zeros((size[1], size[0]), np.uint8)
     # (sideways, down, half width, half height) in units of the face scale.
     for x, y, rx, ry in (
-        (0.0, -0.62, 0.46, 0.16),
+        (0.0, -0.47, 0.34, 0.12),
         (-0.52, 0.58, 0.2, 0.24),
         (0.52, 0.58, 0.2, 0.24),
     ):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, hue_degrees, srgb_to_linear, to_lab
-from headshot.imaging.face import face_mask, skin_patches
+from headshot.imaging.face import face_mask, shape_of, skin_patches
 
 _SIDE = 160
 _SKIN_HUE = (36.0, 72.0)
@@ -57,8 +57,9 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None 
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     points = np.asarray(landmarks, np.float64) * ratio
     lab = to_lab(small)
-    outside = cv2.dilate(face_mask(points, size), np.ones((5, 5), np.uint8)) == 0
-    usable = outside & (lab[..., 0] > 20) & (lab[..., 0] < 96) & (small.max(axis=-1) < 252)
+    grow = 2 * max(1, round(0.4 * shape_of(points).scale)) + 1
+    outside = cv2.dilate(face_mask(points, size), np.ones((grow, grow), np.uint8)) == 0
+    usable = outside & (lab[..., 0] > 35) & (lab[..., 0] < 96) & (small.max(axis=-1) < 252)
     if alpha is not None:
         usable &= cv2.resize(alpha, size, interpolation=cv2.INTER_AREA) > 0.97
     patches = skin_patches(points, size) > 0
@@ -71,11 +72,11 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None 
     centre = np.zeros(2)
     share = 0.0
     if colours.shape[0] > 50:
-        for _ in range(6):
+        for reach in (12.0, 10.0, 8.0, 7.0, 7.0, 7.0):
             away = np.hypot(*(colours - centre).T)
             # The second factor keeps the search from walking off to the largest coloured thing.
             far = np.hypot(*colours.T)
-            weight = np.exp(-((away / 7.0) ** 2) - (far / 16.0) ** 2)
+            weight = np.exp(-((away / reach) ** 2) - (far / 18.0) ** 2)
             share = float(weight.mean())
             weight = weight * bright
             if share < 0.01:
@@ -83,14 +84,12 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None 
             centre = (colours * weight[:, None]).sum(axis=0) / weight.sum()
     evidence = float(np.clip(share / 0.12, 0, 1))
     centre = centre * evidence
-    centre = _within_skin(centre, skin[1:], evidence)
+    centre = _within_skin(centre, skin[1:])
     light = _light_of(centre)
     return Cast(float(centre[0]), float(centre[1]), evidence, light)
 
 
-def _within_skin(
-    centre: NDArray[np.float64], skin: NDArray[np.floating], evidence: float
-) -> NDArray[np.float64]:
+def _within_skin(centre: NDArray[np.float64], skin: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the cast moved along blue-yellow until it leaves skin of a hue that skin has.
 
     Lamps and daylight differ along that axis; moving along red-green too would turn faces green.
@@ -103,9 +102,7 @@ def _within_skin(
     if abs(target - hue) < 1e-6:
         return centre
     shift = float(rest[1]) - float(rest[0]) * float(np.tan(np.radians(target)))
-    # Neutral things that all agree are better witnesses than one person's skin.
-    trust = 0.9 - 0.3 * evidence
-    return np.array([centre[0], centre[1] + trust * float(np.clip(shift, -10, 10))])
+    return np.array([centre[0], centre[1] + float(np.clip(shift, -20, 20))])
 
 
 def _light_of(centre: NDArray[np.float64]) -> NDArray[np.float64]:

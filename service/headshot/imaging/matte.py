@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
 
-_WORK = 640
+_WORK = 512
 """Side at which the local linear model is fitted; the guide carries the detail above it."""
 _BAND = 256
 """Rows of output computed at a time, so that temporaries stay in the cache."""
@@ -77,7 +77,7 @@ def refine_alpha(
 ) -> F32:
     """Return the matte at the guide's size, its edges drawn along the guide's own edges.
 
-    The colour guided filter (He, Sun and Tang, PAMI 2013) fitted at no more than 640 px, its
+    The colour guided filter (He, Sun and Tang, PAMI 2013) fitted at no more than 512 px, its
     coefficients enlarged and applied to the full guide (the fast guided filter, He and Sun 2015),
     only in rows and columns where the small matte is not already 0 or 1.
 

@@ -113,7 +113,11 @@ def _shift(
         bright = float(np.percentile(fine[..., 0][inside], 92))
         shine = np.clip(fine[..., 0] - bright, 0, 12)
         shift[..., 0] -= 0.8 * strength * shine
-    return np.asarray(shift * mask[..., None], np.float32)
+    shift *= mask[..., None]
+    # What is evened must not lighten or darken the face as a whole.
+    if float(mask.sum()) > 1:
+        shift -= mask[..., None] * (shift.sum(axis=(0, 1)) / mask.sum())
+    return np.asarray(shift, np.float32)
 
 
 def _masked_blur(lab: F32, mask: F32, sigma: float) -> F32:

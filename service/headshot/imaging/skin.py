@@ -143,7 +143,7 @@ def skin_mask(lab: F32, landmarks: NDArray[np.floating]) -> F32:
 def texture(image: U8, landmarks: NDArray[np.floating]) -> float:
     """Return the strength of skin texture: pores, fine lines, freckles.
 
-    RMS of the lightness band between 1/64 and 1/19 of the face scale over forehead and cheeks, the
+    RMS of the lightness band between 1/64 and 1/30 of the face scale over forehead and cheeks, the
     face brought to one size first, taken per block with the lower half of blocks (a hair or a deep
     line is no pore). Units of L*.
 
@@ -152,7 +152,7 @@ def texture(image: U8, landmarks: NDArray[np.floating]) -> float:
         landmarks: [5, 2] in its pixels.
     """
     lightness, mask = _face_lightness(image, landmarks)
-    fine = cv2.GaussianBlur(lightness, (0, 0), 1.5) - cv2.GaussianBlur(lightness, (0, 0), 5.0)
+    fine = cv2.GaussianBlur(lightness, (0, 0), 1.5) - cv2.GaussianBlur(lightness, (0, 0), 3.2)
     return _lower_rms(np.asarray(fine, np.float32), mask)
 
 

@@ -53,7 +53,7 @@ class ToneSpec:
     contrast: float = 62.0
     max_contrast: float = 0.14
     max_delta_ita: float = 2.5
-    max_delta_ita_poor_light: float = 5.0
+    max_delta_ita_poor_light: float = 3.5
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_contrast <= 0.4:

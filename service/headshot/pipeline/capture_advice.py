@@ -15,7 +15,7 @@ from headshot.imaging.colorimetry import U8, luma, to_lab
 from headshot.imaging.face import face_mask, shape_of
 from headshot.imaging.pose import FaceAngles, face_angles
 from headshot.imaging.quality import ofiq, realism
-from headshot.imaging.skin import finest_texture, texture
+from headshot.imaging.skin import finest_texture
 
 
 class PhotoCode(StrEnum):
@@ -94,7 +94,7 @@ class Limits:
     min_luminance: float = 0.012
     max_burnt: float = 0.40
     high_burnt: float = 0.12
-    low_texture: float = 0.26
+    low_detail: float = 0.22
     high_glare: float = 0.05
     low_uniformity: float = 0.12
     frontal_yaw: float = 14.0
@@ -117,7 +117,7 @@ class PhotoFacts:
         sharpness: levels, see `quality.realism.sharpness`.
         light: luminance components of the face.
         highlight: luminance, 0..1, that the brightest 1% of the face reaches.
-        skin_texture: L*, see `imaging.skin.texture`; None for faces too small to tell.
+        skin_detail: L*, see `imaging.skin.finest_texture`; None for faces too small to tell.
         glare: fraction of the eye regions that is burnt to colourless white.
         room_below: from the chin to the lower edge, in face units.
         picture_hash: 64-bit perceptual hash.
@@ -135,7 +135,7 @@ class PhotoFacts:
     sharpness: float = 0.0
     light: ofiq.FaceLight | None = None
     highlight: float = 1.0
-    skin_texture: float | None = None
+    skin_detail: float | None = None
     glare: float = 0.0
     room_below: float = 0.0
     similarity: float | None = None
@@ -207,7 +207,7 @@ def measure_photo(
         sharpness=realism.sharpness(part, points),
         light=ofiq.face_light(part, points),
         highlight=bright,
-        skin_texture=_skin_texture(part, points) if whole.scale >= 80 else None,
+        skin_detail=finest_texture(part, points) if whole.scale >= 90 else None,
         glare=_glare(part, points, face.scale),
         room_below=(size[1] - whole.chin_y) / whole.scale,
     )
@@ -227,12 +227,6 @@ def _around_face(image: U8, landmarks: NDArray[np.float32]) -> tuple[U8, NDArray
         part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
         points = points * ratio
     return part, points
-
-
-def _skin_texture(part: U8, points: NDArray[np.float64]) -> float:
-    """Return texture without the share that is plain grain."""
-    band, fine = texture(part, points), finest_texture(part, points)
-    return float(max(band**2 - (0.19 * fine) ** 2, 0.0) ** 0.5)
 
 
 def _glare(part: U8, points: NDArray[np.float64], scale: float) -> float:
@@ -300,7 +294,7 @@ def _soft(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
     assert facts.angles is not None
     assert facts.light is not None
     light = facts.light
-    smooth = facts.skin_texture is not None and facts.skin_texture < limits.low_texture
+    smooth = facts.skin_detail is not None and facts.skin_detail < limits.low_detail
     checks = (
         (facts.inter_eye < limits.low_inter_eye, PhotoCode.FACE_TOO_SMALL),
         (facts.sharpness < limits.low_sharpness, PhotoCode.BLURRED),

@@ -68,7 +68,7 @@ def framing(landmarks: NDArray[np.floating], alpha: F32, *, circle_margin: float
 def small_contrast(result: U8, landmarks: NDArray[np.floating], alpha: F32, side: int) -> float:
     """Return how far the face stands out from the background beside it, at avatar size.
 
-    The picture is brought to `side` pixels; CIE76 difference of the mean face colour and the mean
+    The picture is brought to `side` pixels; CIE76 difference of the median face colour and the mean
     background within a quarter of the side of the head, lightness counted in full and colour by
     half: small pictures are told by light and dark.
 
@@ -91,6 +91,6 @@ def small_contrast(result: U8, landmarks: NDArray[np.floating], alpha: F32, side
     beside[: max(0, round(shape_of(points).crown_y - 0.2 * side))] = False
     if not face.any() or not beside.any():
         return 0.0
-    difference = lab[face].mean(axis=0) - lab[beside].mean(axis=0)
+    difference = np.median(lab[face], axis=0) - lab[beside].mean(axis=0)
     difference[1:] *= 0.5
     return float(np.linalg.norm(difference))

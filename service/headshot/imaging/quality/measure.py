@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
-from headshot.imaging.illuminant import estimate_cast
 from headshot.imaging.pose import face_angles
 from headshot.imaging.quality import context, ofiq, realism
 from headshot.imaging.quality.report import DEFAULT_BOUNDS, Bounds, Layer, Measure, QualityReport
@@ -149,6 +148,7 @@ def _realism(
     sharp = realism.sharpness(result, landmarks)
     add("realism.sharpness", sharp, "levels", standard="Sharpness")
     add("realism.texture_kept", realism.texture_kept(result, reference, landmarks), "ratio")
+    add("realism.detail_kept", realism.detail_kept(result, reference, landmarks), "ratio")
     add("realism.noise", realism.noise(result, alpha), "levels")
     light = ofiq.face_light(result, landmarks)
     for name, part, unit, standard in (
@@ -162,12 +162,9 @@ def _realism(
     ):
         add(f"realism.{name}", part.value, unit, component=part.component, standard=standard)
     add("realism.clipping", realism.clipping(result, landmarks), "fraction")
-    replaced = background is not None
-    cast = estimate_cast(result, landmarks, alpha if replaced else None)
-    add("realism.colour_cast", cast.strength, "CIELAB")
-    change = change_between(
-        read_skin(reference, landmarks, alpha), read_skin(result, landmarks, alpha)
-    )
+    before, after = (read_skin(image, landmarks, alpha) for image in (reference, result))
+    change = change_between(before, after)
+    add("realism.colour_cast", realism.skin_cast(after), "CIELAB")
     add("realism.skin_delta_ita", change.delta_ita, "degrees")
     add("realism.skin_delta_hue", change.delta_hue, "degrees")
     if background is not None:

@@ -109,7 +109,8 @@ DEFAULT_BOUNDS: Mapping[str, Bounds] = {
     "identity.margin": Bounds(low=0.0),
     "identity.second_margin": Bounds(low=0.0),
     "realism.sharpness": Bounds(low=8.0),
-    "realism.texture_kept": Bounds(low=0.55, high=2.2),
+    "realism.texture_kept": Bounds(low=0.70, high=1.6),
+    "realism.detail_kept": Bounds(low=0.25),
     "realism.noise": Bounds(high=5.0),
     "realism.luminance_mean": Bounds(low=0.03, high=0.80),
     "realism.luminance_variance": Bounds(low=0.001, high=0.12),
@@ -119,7 +120,7 @@ DEFAULT_BOUNDS: Mapping[str, Bounds] = {
     "realism.clipping": Bounds(high=0.04),
     "realism.illumination_uniformity": Bounds(low=0.12),
     "realism.natural_colour": Bounds(high=8.0),
-    "realism.colour_cast": Bounds(high=14.0),
+    "realism.colour_cast": Bounds(high=6.0),
     "realism.skin_delta_ita": Bounds(low=-8.0, high=8.0),
     "realism.skin_delta_hue": Bounds(low=-12.0, high=12.0),
     "realism.edge_halo": Bounds(high=6.0),
@@ -137,6 +138,6 @@ DEFAULT_BOUNDS: Mapping[str, Bounds] = {
     "context.circle_overflow": Bounds(high=0.02),
     "context.contrast_48": Bounds(low=10.0),
     "context.contrast_32": Bounds(low=10.0),
-    "context.background_uniformity": Bounds(high=60.0),
+    "context.background_uniformity": Bounds(high=110.0),
 }
 """What passes where a style says nothing."""

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from headshot.imaging import background
+from headshot.imaging.background import BackgroundNote, BackgroundSpec, SubjectTones
+from headshot.imaging.framing import Crop
+
+from tests.unit.craft import material
+
+LIGHT_FACE = SubjectTones(skin=(72, 12, 16), hair=(25, 3, 5), clothing=(20, 0, -18))
+DARK_FACE = SubjectTones(skin=(38, 12, 16), hair=(12, 2, 2), clothing=(55, 20, 20))
+
+
+def test_the_default_is_medium_grey() -> None:
+    drawn = background.render(BackgroundSpec(), (40, 30))
+    assert drawn.shape == (30, 40, 3)
+    assert (drawn == 0x80).all()
+
+
+def test_auto_sets_dark_faces_on_light_grey_and_light_faces_on_dark_grey() -> None:
+    dark = background.choose(BackgroundSpec("auto"), DARK_FACE)
+    light = background.choose(BackgroundSpec("auto"), LIGHT_FACE)
+    assert dark.spec.colour == "light-grey"
+    assert light.spec.colour in ("dark-grey", "grey")
+    assert "L*" in dark.reason
+    assert dark.notes == light.notes == ()
+
+
+def test_auto_never_takes_white_unless_it_is_an_option() -> None:
+    assert "white" not in background.AUTO_OPTIONS
+    asked = background.choose(BackgroundSpec("auto", options=("white",)), DARK_FACE)
+    assert asked.spec.colour == "white"
+
+
+@pytest.mark.parametrize(
+    ("colour", "tones", "note"),
+    [
+        ("#B9AFA6", LIGHT_FACE, BackgroundNote.CLOSE_TO_SKIN),
+        (
+            "off-white",
+            SubjectTones((60, 12, 16), None, (95, 0, 2)),
+            BackgroundNote.CLOSE_TO_CLOTHING,
+        ),
+        ("charcoal", SubjectTones((60, 12, 16), (24, 0, 0), None), BackgroundNote.CLOSE_TO_HAIR),
+    ],
+)
+def test_a_background_too_close_to_the_person_is_told(
+    colour: str, tones: SubjectTones, note: BackgroundNote
+) -> None:
+    assert note in background.warnings_for(colour, tones)
+    assert background.warnings_for("grey", LIGHT_FACE) == ()
+
+
+def test_a_blurred_scene_keeps_its_colours_but_nothing_recognisable(
+    portrait: tuple[material.U8, material.F32], alpha: material.F32
+) -> None:
+    scene, _ = portrait
+    drawn = background.render(BackgroundSpec("blur"), (640, 640), scene=scene, alpha=alpha, seed=2)
+    assert background.recognisability(drawn) < 1.5 < background.recognisability(scene)
+    outside = alpha < 0.01
+    assert np.abs(drawn[outside].mean(axis=0) - scene[outside].mean(axis=0)).max() < 25
+
+
+def test_the_person_is_gone_from_the_blurred_scene(alpha: material.F32) -> None:
+    red = material.over(material.plain((220, 20, 20)), alpha, material.plain((90, 120, 150)))
+    drawn = background.render(BackgroundSpec("blur"), (320, 320), scene=red, alpha=alpha)
+    assert np.abs(drawn.astype(int) - (90, 120, 150)).max() < 12
+
+
+def test_a_shallow_blur_is_refused() -> None:
+    with pytest.raises(ValueError, match="blur_radius"):
+        BackgroundSpec("blur", blur_radius=0.01)
+
+
+def test_a_wide_crop_of_the_blurred_scene_continues_the_square_one(alpha: material.F32) -> None:
+    ramp = np.linspace(40, 200, 640).astype(np.uint8)
+    scene = np.repeat(np.repeat(ramp[None, :, None], 640, axis=0), 3, axis=2)
+    square = background.render(BackgroundSpec("blur"), (640, 640), scene=scene, alpha=alpha * 0)
+    wide = background.render(
+        BackgroundSpec("blur"),
+        (960, 640),
+        scene=scene,
+        alpha=alpha * 0,
+        crop=Crop(-160, 0, 800, 640, 1.5),
+    )
+    same = np.abs(wide[:, 160:800].astype(int) - square.astype(int))
+    assert same.mean() < 2
+
+
+def test_a_gradient_is_lightest_behind_the_head_and_free_of_bands() -> None:
+    drawn = background.render(BackgroundSpec("gradient", colour="charcoal"), (1024, 1024), seed=1)
+    centre = drawn[380:470, 460:560].mean()
+    corner = drawn[-60:, -60:].mean()
+    assert centre > corner + 15
+    # Bands are long runs of one value; dither breaks them up.
+    row = drawn[512, :, 0].astype(int)
+    longest = max(len(run) for run in np.split(row, np.flatnonzero(np.diff(row)) + 1))
+    assert longest < 40
+
+
+def test_a_given_image_covers_without_being_stretched() -> None:
+    circle = np.zeros((300, 600, 3), np.uint8)
+    cv2.circle(circle, (300, 150), 100, (255, 255, 255), -1)
+    drawn = background.render(BackgroundSpec("image", image=circle), (400, 400))
+    ys, xs = np.nonzero(drawn[..., 0] > 128)
+    assert drawn.shape == (400, 400, 3)
+    assert abs((ys.max() - ys.min()) - (xs.max() - xs.min())) <= 2
+
+
+def test_unknown_colours_are_refused_by_name() -> None:
+    for colour in ("mauve", "#12", "#GGGGGG", "808080"):
+        with pytest.raises(ValueError, match="colour"):
+            BackgroundSpec("solid", colour=colour)
+
+
+def test_auto_must_be_chosen_before_it_is_drawn() -> None:
+    with pytest.raises(ValueError, match="choose"):
+        background.render(BackgroundSpec("auto"), (10, 10))

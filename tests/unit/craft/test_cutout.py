@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from headshot.imaging import compose, foreground, grain, light, matte
+from headshot.imaging.colorimetry import to_lab
+from headshot.imaging.framing import Crop
+
+from tests.unit.craft import material
+
+
+class TestMatte:
+    def test_refining_recovers_hair_that_the_small_matte_lost(
+        self, portrait: tuple[material.U8, material.F32]
+    ) -> None:
+        truth = material.person_alpha(1280)
+        person, _ = material.astronaut_portrait(1280)
+        dark = (person * 0.4).astype(np.uint8)
+        image = material.over(dark, truth, material.plain((215, 220, 225), 1280))
+        small = cv2.GaussianBlur(
+            cv2.resize(truth, (256, 256), interpolation=cv2.INTER_AREA), (0, 0), 1.5
+        )
+        plainly = np.clip(cv2.resize(small, (1280, 1280), interpolation=cv2.INTER_CUBIC), 0, 1)
+        refined = matte.refine_alpha(small, image)
+        assert np.abs(refined - truth).mean() < 0.55 * np.abs(plainly - truth).mean()
+
+    def test_refining_leaves_the_certain_parts_exact(self) -> None:
+        truth = material.person_alpha(640, strands=False)
+        person, _ = material.astronaut_portrait(640)
+        image = material.over(person, truth, material.plain((40, 90, 60)))
+        refined = matte.refine_alpha((truth * 255).astype(np.uint8), image)
+        far = cv2.erode((truth == 0).astype(np.uint8), np.ones((61, 61), np.uint8)) > 0
+        deep = cv2.erode((truth == 1).astype(np.uint8), np.ones((61, 61), np.uint8)) > 0
+        assert refined[far].max() == 0
+        assert refined[deep].min() == 1
+        assert refined.dtype == np.float32
+        assert refined.min() >= 0
+        assert refined.max() <= 1
+
+    def test_cleaning_drops_another_person_and_fills_a_pinhole(self) -> None:
+        alpha = np.zeros((512, 512), np.uint8)
+        cv2.circle(alpha, (300, 300), 120, 255, -1)
+        cv2.circle(alpha, (300, 300), 6, 0, -1)
+        cv2.circle(alpha, (60, 60), 30, 255, -1)
+        kept = matte.clean(alpha)
+        assert kept[60, 60] == 0
+        assert kept[300, 300] == 255
+        assert kept[300, 400] == 255
+
+    def test_cleaning_keeps_the_one_whose_face_is_given_although_smaller(self) -> None:
+        alpha = np.zeros((512, 512), np.uint8)
+        cv2.circle(alpha, (340, 300), 140, 255, -1)
+        cv2.circle(alpha, (90, 90), 60, 255, -1)
+        kept = matte.clean(alpha, seed=np.array([90, 90]))
+        assert kept[90, 90] == 255
+        assert kept[300, 340] == 0
+
+    def test_an_empty_matte_stays_empty(self) -> None:
+        assert matte.clean(np.zeros((64, 64), np.uint8)).max() == 0
+
+
+class TestForeground:
+    def composed(self) -> tuple[material.U8, material.U8, material.F32]:
+        alpha = material.person_alpha(640)
+        fore = material.plain((70, 50, 40))
+        image = material.over(fore, alpha, material.plain((60, 190, 90)))
+        return image, fore, alpha
+
+    def test_the_old_background_is_gone_from_half_covered_pixels(self) -> None:
+        image, fore, alpha = self.composed()
+        found = foreground.estimate(image, alpha)
+        soft = (alpha > 0.15) & (alpha < 0.9)
+        wrong = np.abs(to_lab(found) - to_lab(fore)).sum(axis=-1)[soft].mean()
+        before = np.abs(to_lab(image) - to_lab(fore)).sum(axis=-1)[soft].mean()
+        assert wrong < 0.15 * before
+
+    def test_solid_pixels_keep_their_colour_exactly(
+        self, portrait: tuple[material.U8, material.F32], alpha: material.F32
+    ) -> None:
+        image, _ = portrait
+        found = foreground.estimate(image, alpha)
+        solid = alpha >= 0.996
+        assert np.array_equal(found[solid], image[solid])
+
+    def test_subject_colour_is_carried_outwards_for_later_resizing(self) -> None:
+        image, fore, alpha = self.composed()
+        found = foreground.estimate(image, alpha)
+        ring = (cv2.dilate(alpha, np.ones((9, 9), np.uint8)) > 0.5) & (alpha == 0)
+        assert np.abs(found[ring].astype(int) - fore[ring]).mean() < 12
+
+
+class TestComposite:
+    def test_full_and_empty_pixels_are_copied(
+        self, portrait: tuple[material.U8, material.F32], alpha: material.F32
+    ) -> None:
+        image, _ = portrait
+        ground = material.plain((128, 128, 128))
+        out = compose.composite(image, alpha, ground, wrap=0)
+        assert np.array_equal(out[alpha == 0], ground[alpha == 0])
+        assert np.array_equal(out[alpha >= 0.999], image[alpha >= 0.999])
+
+    def test_half_covered_pixels_lie_between_coded_and_linear_blend(self) -> None:
+        alpha = np.full((64, 64), 0.5, np.float32)
+        black, white = material.plain((0, 0, 0), 64), material.plain((255, 255, 255), 64)
+        coded = compose.composite(black, alpha, white, wrap=0, linear=0.0)[0, 0, 0]
+        physical = compose.composite(black, alpha, white, wrap=0, linear=1.0)[0, 0, 0]
+        mixed = compose.composite(black, alpha, white, wrap=0)[0, 0, 0]
+        assert coded == 128
+        assert physical == 188
+        assert coded < mixed < physical
+
+    def test_sizes_that_differ_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="sizes differ"):
+            compose.composite(
+                material.plain((0, 0, 0), 64),
+                np.zeros((32, 64), np.float32),
+                material.plain((0,) * 3, 64),
+            )
+
+    def test_a_crop_beyond_the_canvas_is_empty_there(
+        self, portrait: tuple[material.U8, material.F32], alpha: material.F32
+    ) -> None:
+        image, _ = portrait
+        colours, matte_ = compose.place(
+            image, alpha, Crop(-100, 0, 740, 472.5, 16 / 9), (1280, 720)
+        )
+        assert colours.shape == (720, 1280, 3)
+        assert matte_[:, :140].max() == 0
+        assert matte_[400:600, 620:660].min() > 0.9
+
+    def test_placing_at_native_scale_copies_pixels(
+        self, portrait: tuple[material.U8, material.F32], alpha: material.F32
+    ) -> None:
+        image, _ = portrait
+        colours, matte_ = compose.place(image, alpha, Crop(20, 10, 620, 610, 1.0), (600, 600))
+        assert np.array_equal(colours, image[10:610, 20:620])
+        assert np.array_equal(matte_, alpha[10:610, 20:620])
+
+
+class TestLight:
+    def test_the_middle_of_the_face_is_untouched(
+        self, portrait: tuple[material.U8, material.F32], alpha: material.F32
+    ) -> None:
+        image, landmarks = portrait
+        lit = light.match(image, alpha, material.plain((250, 240, 230)))
+        x, y = np.rint(landmarks[2]).astype(int)
+        assert np.array_equal(
+            lit[y - 40 : y + 40, x - 40 : x + 40], image[y - 40 : y + 40, x - 40 : x + 40]
+        )
+
+    def test_a_bright_ground_brightens_the_rim_and_a_dark_one_does_not(
+        self, alpha: material.F32
+    ) -> None:
+        subject = material.plain((90, 80, 75))
+        rim = (alpha > 0.98) & (cv2.erode(alpha, np.ones((9, 9), np.uint8)) < 0.9)
+        bright = light.match(subject, alpha, material.plain((245, 245, 245)))[rim].mean()
+        dark = light.match(subject, alpha, material.plain((30, 30, 35)))[rim].mean()
+        assert bright > subject[0, 0].mean() + 2
+        assert dark <= subject[0, 0].mean()
+
+
+class TestGrain:
+    def noisy(self, sigma: float, seed: int = 1) -> material.U8:
+        rng = np.random.default_rng(seed)
+        flat = np.full((640, 640, 1), 120.0) + rng.standard_normal((640, 640, 1)) * sigma
+        return np.asarray(np.clip(np.repeat(flat, 3, axis=2), 0, 255), np.uint8)
+
+    @pytest.mark.parametrize("sigma", [1.0, 3.0])
+    def test_the_strength_of_known_noise_is_found(self, sigma: float) -> None:
+        assert grain.measure(self.noisy(sigma)).fine == pytest.approx(sigma, rel=0.2)
+
+    def test_the_background_gets_the_grain_of_the_subject(self) -> None:
+        wanted = grain.measure(self.noisy(2.5))
+        out = grain.match(material.plain((128, 128, 128)), wanted, seed=4)
+        got = grain.measure(out)
+        assert got.fine == pytest.approx(wanted.fine, rel=0.25)
+        assert abs(float(out.mean()) - 128) < 0.1
+
+    def test_a_clean_subject_leaves_the_background_clean(self) -> None:
+        ground = material.plain((128, 128, 128))
+        assert grain.match(ground, grain.measure(material.plain((120, 110, 100))), seed=4) is ground
+
+    def test_the_same_seed_gives_the_same_grain(self) -> None:
+        wanted, ground = grain.Grain(2.0, 1.0), material.plain((128, 128, 128))
+        first = grain.match(ground, wanted, seed=4)
+        assert np.array_equal(first, grain.match(ground, wanted, seed=4))
+        assert not np.array_equal(first, grain.match(ground, wanted, seed=5))

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from headshot.imaging import framing
+from headshot.imaging.framing import EdgeTouch, FrameNote, FramingSpec
+
+from tests.unit.craft import material
+
+
+def landmarks_at(
+    x: float, y: float, unit: float, tilt: float = 0.0
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Return a frontal face of scale `unit` with its eyes' midpoint at (x, y)."""
+    base = np.array([[-0.46, 0], [0.46, 0], [0, 0.55], [-0.38, 1.0], [0.38, 1.0]]) * unit
+    angle = np.radians(tilt)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return np.asarray(base @ turn.T + (x, y), np.float32)
+
+
+FREE = EdgeTouch(top=False, left=None, right=None, crown=600.0)
+
+
+def test_a_roomy_photo_gets_exactly_the_composition_asked_for() -> None:
+    spec = FramingSpec(eye_line=0.35, head_height=0.42)
+    frame = framing.plan_portrait(landmarks_at(1000, 1000, 150), None, (2000, 3000), spec)
+    assert frame.face.eyes[1] / 640 == pytest.approx(0.35, abs=1e-3)
+    assert frame.face.head_height / 640 == pytest.approx(0.42, rel=1e-3)
+    assert frame.face.eyes[0] / 640 == pytest.approx(0.5, abs=0.01)
+    assert frame.visible == pytest.approx(1.0, abs=0.005)
+    assert frame.notes == ()
+
+
+def test_a_team_of_roomy_photos_shares_eye_line_and_head_size_within_two_percent() -> None:
+    people = [
+        framing.plan_portrait(landmarks_at(x, y, unit, tilt), None, (2400, 3200))
+        for x, y, unit, tilt in ((1200, 1100, 140, 0), (1000, 1300, 180, 4), (1300, 900, 110, -6))
+    ]
+    heads = [f.face.head_height for f in people]
+    eyes = [f.face.eyes[1] for f in people]
+    assert max(heads) / min(heads) < 1.02
+    assert (max(eyes) - min(eyes)) / 640 < 0.02
+
+
+@pytest.mark.parametrize("tilt", [-12.0, -5.0, 7.0, 14.0])
+def test_a_tilted_head_comes_out_level(tilt: float) -> None:
+    frame = framing.plan_portrait(landmarks_at(1000, 1000, 120, tilt), None, (2000, 2600))
+    assert abs(frame.face.tilt) < 0.2
+
+
+def test_a_tilt_beyond_the_limit_is_left_in_part_and_told() -> None:
+    frame = framing.plan_portrait(landmarks_at(1000, 1000, 120, 30), None, (2000, 2600))
+    assert frame.face.tilt == pytest.approx(15, abs=0.5)
+    assert FrameNote.EYES_NOT_LEVEL in frame.notes
+
+
+def test_no_photo_edge_crosses_the_shoulders_where_the_body_fills_the_photo() -> None:
+    frame = framing.plan_portrait(landmarks_at(512, 420, 210), None, (1024, 1024))
+    below = round(frame.face.chin_y)
+    covered = frame.coverage()[below : frame.canvas - 1]
+    assert covered.min() == 255
+    assert FrameNote.HEAD_LARGER_THAN_ASKED in frame.notes
+
+
+def test_hair_cut_by_the_photo_never_gets_background_above_it() -> None:
+    cut = EdgeTouch(top=True, left=None, right=None, crown=0.0)
+    frame = framing.plan_portrait(landmarks_at(500, 160, 120), None, (1000, 1400), touch=cut)
+    middle = round(frame.face.eyes[0])
+    assert frame.coverage()[2, middle - 60 : middle + 60].min() == 255
+    assert FrameNote.PHOTO_TOO_TIGHT_TOP in frame.notes
+
+
+def test_whole_hair_near_the_top_gets_its_margin_from_the_background() -> None:
+    near = EdgeTouch(top=False, left=None, right=None, crown=6.0)
+    frame = framing.plan_portrait(landmarks_at(500, 230, 120), None, (1000, 1400), touch=near)
+    scale = float(np.hypot(frame.matrix[0, 0], frame.matrix[1, 0]))
+    crown_row = frame.face.eyes[1] - scale * (230 - 6)
+    assert crown_row >= 0.045 * 640
+    assert FrameNote.BACKGROUND_EXTENDED in frame.notes
+
+
+def test_landmarks_that_are_no_face_are_refused() -> None:
+    with pytest.raises(ValueError, match="five finite points"):
+        framing.plan_portrait(np.full((5, 2), np.nan), None, (100, 100))
+    with pytest.raises(ValueError, match="coincide"):
+        framing.plan_portrait(np.full((5, 2), 30.0), None, (100, 100))
+
+
+def test_settling_finds_cut_hair_in_the_matte() -> None:
+    frame = framing.plan_portrait(landmarks_at(500, 320, 150), None, (1000, 1400), touch=FREE)
+    alpha = np.zeros((640, 640), np.float32)
+    quad_top = np.flatnonzero(frame.coverage()[:, 320])[0]
+    alpha[quad_top:, 200:440] = 1
+    settled = framing.settle(frame, alpha)
+    assert settled.touch is not None
+    assert settled.touch.top
+    middle = round(settled.face.eyes[0])
+    assert settled.coverage()[2, middle - 40 : middle + 40].min() == 255
+
+
+class TestCrops:
+    def frame_and_alpha(self) -> tuple[framing.PortraitFrame, material.F32]:
+        return material.astronaut_frame(), material.person_alpha()
+
+    def test_the_square_is_the_whole_canvas(self) -> None:
+        frame = framing.plan_portrait(landmarks_at(1000, 1000, 150), None, (2000, 3000))
+        alpha = np.zeros((640, 640), np.float32)
+        alpha[110:, 200:440] = 1
+        crop = framing.plan_crop(frame, alpha, "1:1")
+        assert (crop.x0, crop.y0, crop.x1, crop.y1) == (0, 0, 640, 640)
+
+    @pytest.mark.parametrize("aspect", ["1:1", "4:3", "16:9", "4:5", "3:4", "3:2"])
+    def test_every_aspect_keeps_the_whole_head(self, aspect: str) -> None:
+        frame, alpha = self.frame_and_alpha()
+        crop = framing.plan_crop(frame, alpha, aspect)
+        rows = np.flatnonzero((alpha > 0.5).any(axis=1))
+        assert crop.y0 < rows[0] - 3
+        assert crop.y1 > frame.face.chin_y + 3
+        assert crop.width / crop.height == pytest.approx(framing.parse_aspect(aspect), rel=1e-6)
+        assert max(crop.width, crop.height) >= 600 - 1
+
+    def test_a_wide_crop_widens_only_above_the_row_where_shoulders_leave_the_photo(self) -> None:
+        frame, alpha = self.frame_and_alpha()
+        crop = framing.plan_crop(frame, alpha, "16:9")
+        edge = np.flatnonzero((alpha[:, :4] > 0.2).any(axis=1) | (alpha[:, -4:] > 0.2).any(axis=1))
+        assert crop.x0 < 0 < 640 < crop.x1
+        assert crop.y1 <= edge[0] + 2
+        assert FrameNote.BACKGROUND_EXTENDED in crop.notes
+
+    def test_a_subject_that_fills_both_sides_is_never_widened(self) -> None:
+        frame, alpha = self.frame_and_alpha()
+        alpha = alpha.copy()
+        alpha[40:] = 1
+        crop = framing.plan_crop(frame, alpha, "4:3")
+        assert crop.x0 >= -1
+        assert crop.x1 <= 641
+
+    def test_a_malformed_aspect_is_refused(self) -> None:
+        for text in ("16x9", "1:0", "9:1", ""):
+            with pytest.raises(ValueError, match="aspect"):
+                framing.parse_aspect(text)
+
+    def test_circle_overflow_tells_a_tight_head_from_a_roomy_one(self) -> None:
+        frame, alpha = self.frame_and_alpha()
+        roomy = framing.plan_crop(frame, alpha, "1:1")
+        tight = framing.Crop(roomy.x0 + 150, roomy.y0 + 80, roomy.x1 - 150, roomy.y1 - 220, 1.0)
+        assert framing.circle_overflow(frame, alpha, roomy) == 0
+        assert framing.circle_overflow(frame, alpha, tight) > 0.02
+
+    def test_a_crop_draws_canvas_pixels_where_its_matrix_says(self) -> None:
+        crop = framing.Crop(-40, 20, 600, 500, 4 / 3)
+        corner = crop.matrix((1280, 960)) @ np.array([-40 - 0.5, 20 - 0.5, 1])
+        assert corner == pytest.approx([-0.5, -0.5], abs=1e-4)
+
+
+def test_real_selfies_keep_head_and_shoulders_inside_the_photo(photos: list[str]) -> None:
+    for name in photos:
+        image, landmarks = material.photo(name)
+        frame = framing.plan_portrait(landmarks, None, (image.shape[1], image.shape[0]))
+        assert 0.28 <= frame.face.eyes[1] / 640 <= 0.475, name
+        assert abs(frame.face.tilt) < 8, name
+        row = frame.coverage()[-2]
+        assert row.mean() / 255 > 0.97, name

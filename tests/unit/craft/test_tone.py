@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from headshot.imaging import retouch, skin, tone
+from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
+from headshot.imaging.illuminant import estimate_cast
+from headshot.imaging.retouch import RetouchLevel
+from headshot.imaging.tone import ToneSpec
+
+from tests.unit.craft import material
+
+Portrait = tuple[material.U8, material.F32]
+
+
+def lit_by(image: material.U8, gains: tuple[float, float, float]) -> material.U8:
+    """Return the picture under another light, exact in linear light."""
+    return linear_to_srgb(srgb_to_linear(image) * np.array(gains, np.float32))
+
+
+class TestSkin:
+    @pytest.mark.parametrize(
+        ("lightness", "b", "ita", "group"),
+        [(70, 15, 53.1, "light"), (50, 18, 0.0, "brown"), (30, 12, -59.0, "dark")],
+    )
+    def test_ita_and_its_groups_are_those_of_the_literature(
+        self, lightness: float, b: float, ita: float, group: str
+    ) -> None:
+        from headshot.imaging.colorimetry import ita_degrees, ita_group
+
+        assert ita_degrees(lightness, b) == pytest.approx(ita, abs=0.1)
+        assert ita_group(ita_degrees(lightness, b)) == group
+
+    def test_a_lighter_copy_reads_as_a_positive_change(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        before = skin.read_skin(image, landmarks)
+        after = skin.read_skin(lit_by(image, (1.2, 1.2, 1.2)), landmarks)
+        change = skin.change_between(before, after)
+        assert change.delta_ita > 3
+        assert change.delta_lightness > 3
+        assert abs(change.delta_hue) < 3
+
+    def test_a_face_outside_the_picture_is_refused(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        with pytest.raises(ValueError, match="outside"):
+            skin.read_skin(image, landmarks + 5000)
+
+
+class TestTone:
+    def test_a_good_photo_is_hardly_changed(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        _, report = tone.adjust(image, landmarks)
+        assert abs(report.stops) < 0.05
+        assert abs(report.skin.delta_ita) <= 2.5
+
+    def test_an_underexposed_photo_is_brightened_within_the_skin_budget(
+        self, portrait: Portrait
+    ) -> None:
+        image, landmarks = portrait
+        dark = lit_by(image, (0.3, 0.3, 0.3))
+        out, report = tone.adjust(dark, landmarks)
+        assert report.stops > 0.05
+        assert out.mean() > dark.mean()
+        assert abs(report.skin.delta_ita) <= ToneSpec().max_delta_ita_poor_light + 0.3
+
+    @pytest.mark.parametrize("gains", [(1.18, 1.0, 0.75), (0.85, 1.0, 1.25)])
+    def test_a_cast_is_reduced(self, portrait: Portrait, gains: tuple[float, float, float]) -> None:
+        image, landmarks = portrait
+        tinted = lit_by(image, gains)
+        generous = ToneSpec(max_delta_ita=7.9, max_delta_ita_poor_light=8.0)
+        out, report = tone.adjust(tinted, landmarks, spec=generous)
+        assert (
+            estimate_cast(out, landmarks).strength
+            < 0.85 * estimate_cast(tinted, landmarks).strength
+        )
+        assert abs(report.cct_after - 6504) < abs(report.cct_before - 6504)
+
+    def test_exposure_does_not_look_at_the_skin(self, portrait: Portrait) -> None:
+        """A darker complexion in the same light must get the same exposure."""
+        image, landmarks = portrait
+        mask = cv2.GaussianBlur(
+            (skin.face_mask(landmarks, (640, 640)) / 255).astype(np.float32), (0, 0), 6
+        )[..., None]
+        darker = np.asarray(lit_by(image, (0.35, 0.3, 0.27)) * mask + image * (1 - mask), np.uint8)
+        wide = ToneSpec(max_delta_ita=8, max_delta_ita_poor_light=8)
+        _, one = tone.adjust(image, landmarks, spec=wide)
+        _, other = tone.adjust(darker, landmarks, spec=wide)
+        assert abs(one.stops - other.stops) < 0.05
+
+    def test_the_table_gives_the_same_result_at_any_resolution(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        out, report = tone.adjust(lit_by(image, (0.5, 0.5, 0.4)), landmarks)
+        again = tone.apply_table(lit_by(image, (0.5, 0.5, 0.4)), report.table)
+        assert np.array_equal(out, again)
+        steps = np.diff(report.table.astype(int), axis=0)
+        assert steps.min() >= 0  # never reverses tones
+
+    def test_highlights_roll_off_instead_of_clipping(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        out, _ = tone.adjust(
+            lit_by(image, (0.4, 0.4, 0.4)),
+            landmarks,
+            spec=ToneSpec(max_delta_ita=8, max_delta_ita_poor_light=8),
+        )
+        assert (out == 255).all(axis=-1).mean() < 0.005
+
+    def test_a_team_comes_to_one_temperature_within_200_kelvin(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        temperatures = []
+        for gains in ((1.0, 1.0, 1.0), (1.06, 1.0, 0.92), (0.95, 1.0, 1.08)):
+            _, kelvin = tone.normalise_temperature(
+                lit_by(image, gains), landmarks, 6400, max_delta_ita=8
+            )
+            temperatures.append(kelvin)
+        assert max(temperatures) - min(temperatures) <= 200
+
+    def test_skin_tone_hardly_changes_over_the_real_photos_and_alike_in_every_group(
+        self, photos: list[str]
+    ) -> None:
+        changes: dict[str, list[float]] = {}
+        for name in photos:
+            image, landmarks = material.photo(name)
+            before = skin.read_skin(image, landmarks)
+            toned, _ = tone.adjust(image, landmarks)
+            done, _ = retouch.apply(toned, landmarks, RetouchLevel.STANDARD)
+            delta = skin.change_between(before, skin.read_skin(done, landmarks)).delta_ita
+            changes.setdefault(before.group, []).append(abs(delta))
+        every = [value for group in changes.values() for value in group]
+        assert np.median(every) <= 3
+        assert max(every) <= 8
+        medians = {group: float(np.median(values)) for group, values in changes.items()}
+        worst = max(medians, key=lambda group: medians[group])
+        others = [value for group, values in changes.items() if group != worst for value in values]
+        assert medians[worst] - float(np.median(others)) <= 3, medians
+
+
+class TestRetouch:
+    def blotched(self) -> material.U8:
+        """Return bare skin with weak red blotches a tenth of the face wide."""
+        image = material.plain((205, 160, 138))
+        rng = np.random.default_rng(5)
+        noise = cv2.GaussianBlur(rng.standard_normal((640, 640)).astype(np.float32), (0, 0), 5)
+        noise /= noise.std()
+        out = image.astype(np.float32)
+        out[..., 0] += 4 * noise
+        out[..., 1] -= 3 * noise
+        return np.asarray(np.clip(out, 0, 255), np.uint8)
+
+    def blotch(self, image: material.U8, landmarks: material.F32) -> float:
+        from headshot.imaging.colorimetry import to_lab
+        from headshot.imaging.face import skin_patches
+
+        a = to_lab(image)[..., 1]
+        band = cv2.GaussianBlur(a, (0, 0), 3) - cv2.GaussianBlur(a, (0, 0), 14)
+        return float(band[skin_patches(landmarks, (640, 640)) > 0].std())
+
+    def test_none_returns_the_picture_itself(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        out, report = retouch.apply(image, landmarks, "none")
+        assert out is image
+        assert report.texture_kept == 1
+
+    def test_blotches_go_and_more_of_them_at_standard(self, portrait: Portrait) -> None:
+        _, landmarks = portrait
+        image = self.blotched()
+        light, _ = retouch.apply(image, landmarks, "light")
+        standard, _ = retouch.apply(image, landmarks, "standard")
+        before = self.blotch(image, landmarks)
+        assert self.blotch(light, landmarks) < 0.9 * before
+        assert self.blotch(standard, landmarks) < 0.8 * before
+
+    def test_pores_lines_and_freckles_stay(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        for level in ("light", "standard"):
+            out, report = retouch.apply(image, landmarks, level)
+            kept = skin.finest_texture(out, landmarks) / skin.finest_texture(image, landmarks)
+            assert kept > 0.95
+            assert report.texture_kept >= 0.90
+
+    def test_a_mole_stays(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        marked = image.copy()
+        x, y = np.rint(landmarks[3] + (-22, -30)).astype(int)
+        cv2.circle(marked, (x, y), 3, (92, 60, 48), -1, cv2.LINE_AA)
+        out, _ = retouch.apply(marked, landmarks, "standard")
+        assert abs(int(out[y, x, 0]) - 92) < 12
+
+    def test_eyes_mouth_hair_and_clothes_are_untouched(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        out, _ = retouch.apply(image, landmarks, "standard")
+        for x, y in np.rint(landmarks[[0, 1]]).astype(int):
+            assert (
+                np.abs(
+                    out[y - 4 : y + 5, x - 8 : x + 9].astype(int)
+                    - image[y - 4 : y + 5, x - 8 : x + 9]
+                ).max()
+                <= 2
+            )
+        assert np.array_equal(out[500:], image[500:])
+        assert np.array_equal(out[:60], image[:60])
+
+    def test_the_over_smoothing_stop_halves_or_refuses(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        _, free = retouch.apply(image, landmarks, "standard", min_texture=0.5)
+        out, stopped = retouch.apply(image, landmarks, "standard", min_texture=0.99999)
+        assert free.halvings == 0
+        assert stopped.halvings > 0
+        assert stopped.strength < free.strength
+        assert stopped.texture_kept >= 0.99999 or out is image
