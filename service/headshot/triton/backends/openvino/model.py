@@ -1,8 +1,8 @@
 """Triton backend `openvino` on the CPU, for servers that lack NVIDIA's native one.
 
 Each row of a batch is an inference of its own, and the rows of one execution run side by side on
-streams of one or more threads each. That was faster than a batch axis on every network measured
-(docs/decisions/one-row-per-stream.md), and makes a row's result independent of the rows beside
+streams of one or more threads each. That is no slower than a batch axis on the networks measured
+(docs/decisions/triton.md), and makes a row's result independent of the rows beside
 it. A row that is alone gets all threads.
 
 Parameters it honours, by the native backend's names: `CPU_THREADS_NUM` (or
