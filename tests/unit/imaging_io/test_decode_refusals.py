@@ -192,6 +192,19 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
     assert reason_of(data[:-2] + scan * 200 + b"\xff\xd9") == "PHOTO_TOO_COMPLEX"
 
 
+def test_scans_behind_a_hidden_end_marker_are_counted() -> None:
+    data = valid_files()["jpeg-progressive"]
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    comment = b"\xff\xfe\0\4\xff\xd9"
+    assert reason_of(data[:-2] + comment + scan * 200 + b"\xff\xd9") == "PHOTO_TOO_COMPLEX"
+
+
+def test_a_motion_clip_behind_a_jpeg_is_not_mistaken_for_scans() -> None:
+    clip = np.random.default_rng(0).integers(0, 256, 10 * 2**20, dtype=np.uint8).tobytes()
+    assert clip.count(b"\xff\xda") > 100
+    assert read_header(valid_files()["jpeg"] + clip, DecodeLimits()).width == 160
+
+
 def test_millions_of_tiny_segments_are_refused_quickly() -> None:
     started = time.process_time()
     jpeg = b"\xff\xd8" + b"\xff\xfe\0\2" * 2_000_000 + b"\xff\xd9"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -19,13 +20,15 @@ from headshot.imaging.refusals import (
 _MAX_SEGMENTS: Final = 4096
 _MAX_SCANS: Final = 40
 """Every scan of a progressive file walks the whole picture: a few bytes can cost seconds. Encoders
-write at most 17; previews behind the main picture (MPF) add a few."""
+write at most 17."""
 _MAX_FILL: Final = 1024
 
 _SOF: Final = frozenset({0xC0, 0xC1, 0xC2})
 _OTHER_SOF: Final = frozenset({0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)})
 _SOS, _EOI = 0xDA, 0xD9
 APP0, APP1, APP2, APP11, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
+_MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""A marker in coded data: there, 0xFF is followed by zero, by a restart number, or by fill."""
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -58,10 +61,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
     if frame is None:
         raise corrupt("a scan comes before the frame header")
     width, height, components = _frame(frame, limits)
-    if data.rfind(b"\xff\xd9", position) < 0:
-        raise truncated()
-    if data.count(b"\xff\xda", position) >= _MAX_SCANS:
-        raise too_complex("dozens of scans")
+    _walk_scans(data, position)
     profile = icc.joined()
     return Header(
         format="jpeg",
@@ -100,6 +100,31 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
             return
         position = end
     raise too_complex("thousands of metadata segments")
+
+
+def _walk_scans(data: bytes, position: int) -> None:
+    """Go from the first scan's data to the end marker, counting scans.
+
+    What comes after the end (previews, a motion clip) is not looked at.
+
+    Raises:
+        PhotoError: there is no end marker, or more scans than _MAX_SCANS.
+    """
+    scans = 1
+    for _ in range(_MAX_SEGMENTS):
+        found = _MARKER.search(data, position)
+        if found is None:
+            raise truncated()
+        marker, position = data[found.end() - 1], found.end()
+        if marker == _EOI:
+            return
+        if marker == _SOS:
+            scans += 1
+            if scans > _MAX_SCANS:
+                raise too_complex("dozens of scans")
+        if marker not in _STANDALONE:
+            position += int.from_bytes(data[position : position + 2], "big")
+    raise too_complex("thousands of segments between its scans")
 
 
 def _next_marker(data: bytes, position: int) -> tuple[int, int]:
