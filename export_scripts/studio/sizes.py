@@ -20,6 +20,7 @@ class Width:
     Attributes:
         unet: channels of the UNet's four levels.
         unet_layers: residual blocks of each level.
+        unet_heads: attention heads (diffusers calls the argument attention_head_dim).
         vae: channels of the autoencoder's four levels.
         text_layers: layers of the text encoder (its width is fixed by the contract).
         face_layers: units of the iResNet's four stages.
@@ -31,6 +32,7 @@ class Width:
 
     unet: tuple[int, int, int, int] = (320, 640, 1280, 1280)
     unet_layers: int = 2
+    unet_heads: int = 8
     vae: tuple[int, int, int, int] = (128, 256, 512, 512)
     text_layers: int = 12
     face_layers: tuple[int, int, int, int] = (3, 13, 30, 3)
@@ -44,6 +46,7 @@ FULL = Width()
 NARROW = Width(
     unet=(32, 64, 64, 64),
     unet_layers=1,
+    unet_heads=2,
     vae=(32, 32, 32, 32),
     text_layers=1,
     face_layers=(1, 1, 1, 1),
@@ -61,7 +64,7 @@ def unet_of(width: Width, canvas: int) -> UNet2DConditionModel:
         block_out_channels=width.unet,
         layers_per_block=width.unet_layers,
         cross_attention_dim=CONTEXT,
-        attention_head_dim=8,
+        attention_head_dim=width.unet_heads,
     )
 
 
@@ -69,7 +72,7 @@ def control_of(width: Width) -> ControlNetModel:
     """Build a ControlNet that fits the UNet."""
     return ControlNetModel(
         block_out_channels=width.unet, layers_per_block=width.unet_layers,
-        cross_attention_dim=CONTEXT, attention_head_dim=8,
+        cross_attention_dim=CONTEXT, attention_head_dim=width.unet_heads,
     )  # fmt: skip
 
 

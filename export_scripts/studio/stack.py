@@ -107,7 +107,7 @@ def _random_makers(width: Width, canvas: int) -> list[tuple[str, Callable[[], St
         return models.style_prompts(torch.randn(len(styles), TEXT_TOKENS, CONTEXT), styles)
 
     def matte(kind: str, side: int) -> StudioModel:
-        network = matting.MattingShaped(logits=kind == "birefnet")
+        network = matting.MattingShaped(side, logits=kind == "birefnet")
         published = as_published(network, (3, side, side), ("output",))
         return models.matte(published, network, kind, side)
 
