@@ -1,9 +1,9 @@
 """Triton backend `openvino` on the CPU, for servers that lack NVIDIA's native one.
 
 Each row of a batch is an inference of its own, and the rows of one execution run side by side on
-streams of one or more threads each. That is no slower than a batch axis on the networks measured
-(docs/decisions/triton.md), and makes a row's result independent of the rows beside
-it. A row that is alone gets all threads.
+streams of one or more threads each. That is no slower than a dynamic batch axis, and makes a row's
+result independent of the rows beside it (docs/decisions/triton.md). A row that is alone gets all
+threads.
 
 Parameters it honours, by the native backend's names: `CPU_THREADS_NUM` (or
 `INFERENCE_NUM_THREADS`), `CPU_THROUGHPUT_STREAMS` (or `NUM_STREAMS`; 1 runs row after row and
