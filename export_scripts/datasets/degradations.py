@@ -26,7 +26,7 @@ _SRGB = np.where(
 
 
 def to_linear(srgb: Floats) -> Floats:
-    """sRGB 0..1 to linear light 0..1."""
+    """SRGB 0..1 to linear light 0..1."""
     return np.interp(srgb, _CODES, _LINEAR).astype(np.float32)
 
 
@@ -105,8 +105,8 @@ def sensor_noise(
 
 
 def low_light(image: Floats, random: np.random.Generator) -> Floats:
-    """Two to four stops less light, gained up by the camera to 60 to 95% of its brightness."""
-    kept = np.float32(random.uniform(0.6, 0.95))
+    """Two to four stops less light, gained up by the camera to 80 to 100% of its brightness."""
+    kept = np.float32(random.uniform(0.8, 1.0))
     gain = float(random.uniform(2, 8))
     warm = np.array([1.0, 1.0, random.uniform(0.85, 1.0)], np.float32)
     dark = to_srgb(to_linear(image) * kept * warm)

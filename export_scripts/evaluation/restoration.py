@@ -57,7 +57,7 @@ class FaceTeacher:
         reduction = float(np.hypot(transform[0, 0], transform[0, 1]))
         if reduction < 0.6:
             # Bilinear warping alone would alias: average first, then warp the smaller photo.
-            factor = 2.0**-round(-np.log2(reduction) - 0.3)
+            factor = 2.0 ** -round(-np.log2(reduction) - 0.3)
             size = (round(picture.shape[1] * factor), round(picture.shape[0] * factor))
             picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
             transform = transform.copy()

@@ -80,9 +80,7 @@ def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
         sharp = benchmark(data, name)
         small = [resize(photo, 1 / SCALE) for photo in sharp]
         plain = [luma_psnr(resize(s, SCALE), p) for s, p in zip(small, sharp, strict=True)]
-        made = [
-            luma_psnr(graph.run(s[None])[0][0], p) for s, p in zip(small, sharp, strict=True)
-        ]
+        made = [luma_psnr(graph.run(s[None])[0][0], p) for s, p in zip(small, sharp, strict=True)]
         bar = 31.0 if name == "Set5" else None
         gain_bar = 1.2 if name == "Kodak" else None
         mean, before = float(np.mean(made)), float(np.mean(plain))
@@ -96,7 +94,14 @@ def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
             )
     path = folder / "1" / "model.onnx"
     metrics.append(
-        Metric(NAME, "640 to 2560, OpenVINO bf16, 2 threads", latency_ms(path, (640, 640, 3), 5), "ms", 350, "lower")
+        Metric(
+            NAME,
+            "640 to 2560, OpenVINO bf16, 2 threads",
+            latency_ms(path, (640, 640, 3), 5),
+            "ms",
+            350,
+            "lower",
+        )
     )
     return metrics
 

@@ -1,11 +1,14 @@
 """Denoiser: a conditional few-step flow from the noised reference photo to its restoration.
 
 State of the flow: ``x_t = ref + t * sigma * n + (s - t) * (x0 - ref)`` for a start at strength
-``s`` (for s = 1 the straight path ``(1 - t) * x0 + t * (ref + sigma * n)`` of rectified flow, Liu et
-al. 2023). The U-Net predicts the residual ``r = x0 - ref``; the served graph turns it into the
-velocity ``v = (x_t - x0_s) / t`` with ``x0_s = ref + s * r``. ``s`` is not an input: it is read off
+``s`` (for s = 1 the straight path ``(1 - t) * x0 + t * (ref + sigma * n)`` of rectified flow,
+Liu et al. 2023). The U-Net predicts the residual ``r = x0 - ref``; the served graph turns it into
+the velocity ``v = (x_t - x0_s) / t``, ``x0_s = ref + s * r``. ``s`` is not an input: it is read off
 the state, since ``<x_t - ref, r> / <r, r> = s - t`` up to noise that averages out over a frame. So
 the Euler steps end at ``ref + s * r`` and leave none of the injected noise behind.
+
+Besides a free residual the network weighs, pixel by pixel, what two Gaussian blurs would change:
+how much to smooth is then a question of a gate, which a network of this size learns at once.
 
 The U-Net works on 4x4 blocks of pixels (48 channels a photo), the grid halved twice. Time and
 identity act through FiLM (Perez et al. 2018). There is no normalisation layer: rows of a batch
@@ -27,8 +30,36 @@ LATENT_FACTOR = 8
 IDENTITY = 128
 NOISE_SCALE = 0.15
 BLOCK = 4
-WIDTHS = (64, 128, 192)
+WIDTHS = (64, 96, 128)
 CONDITION = 128
+# Residuals are about a tenth of the photo's range: the last layer works in that unit.
+RESIDUAL_UNIT = 0.1
+SMOOTHINGS = (0.8, 1.8)  # pixels
+
+
+def smoothing_kernel(sigma: float) -> Tensor:
+    """What a Gaussian blur changes, as a convolution of 4x4 blocks: [48, 48, 3, 3].
+
+    The blur reaches one block far (4 pixels) in each direction; each colour is by itself.
+    """
+    reach = torch.arange(-BLOCK, BLOCK + 1)
+    line = torch.exp(-0.5 * (reach / sigma) ** 2)
+    line = line / line.sum()
+    # taps[d, b, e]: weight of pixel e of block b - 1 in the result at pixel d of block 0.
+    taps = torch.zeros(BLOCK, 3, BLOCK)
+    for target in range(BLOCK):
+        for block in range(3):
+            for source in range(BLOCK):
+                distance = (block - 1) * BLOCK + source - target
+                if abs(distance) <= BLOCK:
+                    taps[target, block, source] = line[distance + BLOCK]
+    plane = torch.einsum("yaj,xbk->yxjkab", taps, taps).reshape(BLOCK**2, BLOCK**2, 3, 3)
+    plane[:, :, 1, 1] -= torch.eye(BLOCK**2)
+    return (
+        torch.block_diag(*([torch.ones(1, 1)] * 3))[:, None, :, None, None, None]
+        .mul(plane[None, :, None])
+        .reshape(3 * BLOCK**2, 3 * BLOCK**2, 3, 3)
+    )
 
 
 class FilmBlock(nn.Module):
@@ -41,7 +72,7 @@ class FilmBlock(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
-        nn.init.normal_(self.second.weight, std=1e-3)
+        nn.init.normal_(self.second.weight, std=5e-3)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """[N, C, h, w] and [N, CONDITION] to [N, C, h, w]."""
@@ -59,6 +90,7 @@ class Denoiser(nn.Module):
     """
 
     frequencies: Tensor
+    smoothing: Tensor
 
     def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
@@ -68,7 +100,9 @@ class Denoiser(nn.Module):
         self.time = nn.Linear(16, CONDITION)
         self.identity = nn.Linear(IDENTITY, CONDITION)
         self.condition = nn.Linear(CONDITION, CONDITION)
-        self.stem = nn.Conv2d(2 * channels, fine, 3, padding=1)
+        kernels = [smoothing_kernel(sigma) for sigma in SMOOTHINGS]
+        self.register_buffer("smoothing", torch.cat(kernels), persistent=False)
+        self.stem = nn.Conv2d(2 * channels + 6, fine, 3, padding=1)
         self.encode_fine = FilmBlock(fine)
         self.down_fine = nn.Conv2d(fine, middle, 2, stride=2)
         self.encode_middle = FilmBlock(middle)
@@ -78,8 +112,11 @@ class Denoiser(nn.Module):
         self.decode_middle = FilmBlock(middle)
         self.up_fine = nn.Conv2d(middle, 4 * fine, 1)
         self.decode_fine = FilmBlock(fine)
-        self.head = nn.Conv2d(fine, channels, 3, padding=1)
-        nn.init.normal_(self.head.weight, std=1e-3)
+        self.head = nn.Conv2d(fine, channels * (1 + len(SMOOTHINGS)), 3, padding=1)
+        nn.init.normal_(self.head.weight, std=2e-3)
+        with torch.no_grad():
+            # The state says nothing at the start of the flow: at first it is not listened to.
+            self.stem.weight[:, :channels] = 0
 
     def forward(
         self, sample: Tensor, timestep: Tensor, identity: Tensor, reference: Tensor
@@ -89,8 +126,16 @@ class Denoiser(nn.Module):
         waves = torch.cat([torch.sin(angles), torch.cos(angles)], dim=1)
         condition = F.relu(self.time(waves) + self.identity(identity))
         condition = F.relu(self.condition(condition))
-        # The difference is small beside the photo: scaled, it keeps its precision in bfloat16.
-        fine = self.stem(torch.cat([(sample - reference) * 4, reference], dim=1))
+        # What matters is small beside the photo: block means, detail and the state's offset are
+        # told apart and scaled, which also keeps their precision in bfloat16.
+        colours = reference.reshape(-1, 3, BLOCK * BLOCK, *reference.shape[2:])
+        means = colours.mean(dim=2)
+        detail = (colours - means[:, :, None]).reshape(reference.shape)
+        smoothed = self.smooth(reference)
+        # Mean absolute change by the finest blur: how noisy, or how detailed, a block is.
+        rough = smoothed[:, : 3 * BLOCK**2].abs().reshape(colours.shape).mean(dim=2)
+        features = [(sample - reference) * 4, detail * 8, means, rough * 16]
+        fine = self.stem(torch.cat(features, dim=1))
         fine = self.encode_fine(fine, condition)
         middle = self.encode_middle(self.down_fine(fine), condition)
         coarse = self.down_middle(middle)
@@ -99,8 +144,18 @@ class Denoiser(nn.Module):
         middle = middle + F.pixel_shuffle(self.up_middle(coarse), 2)
         middle = self.decode_middle(middle, condition)
         fine = fine + F.pixel_shuffle(self.up_fine(middle), 2)
-        residual: Tensor = self.head(F.relu(self.decode_fine(fine, condition)))
+        free, gates = self.head(F.relu(self.decode_fine(fine, condition))).split(
+            [reference.shape[1], smoothed.shape[1]], dim=1
+        )
+        gated = (gates * smoothed).reshape(-1, len(SMOOTHINGS), *reference.shape[1:]).sum(dim=1)
+        residual: Tensor = free * RESIDUAL_UNIT + gated
         return residual
+
+    def smooth(self, reference: Tensor) -> Tensor:
+        """What each blur would change: [N, 48 * blurs, h, w]."""
+        padded = F.pad(reference, (1, 1, 1, 1), mode="replicate")
+        with torch.autocast("cpu", enabled=False):
+            return F.conv2d(padded, self.smoothing)
 
 
 def strength_of(state_offset: Tensor, residual: Tensor, timestep: Tensor) -> Tensor:
@@ -116,8 +171,10 @@ def strength_of(state_offset: Tensor, residual: Tensor, timestep: Tensor) -> Ten
 
 
 class ServingModule(nn.Module):
-    """The served graph: sample FP16 [N, 192, 80, 80], timestep FP32 [N], identity FP32 [N, 128],
-    reference UINT8 [N, 640, 640, 3] to the velocity FP16 [N, 192, 80, 80].
+    """The served graph: the velocity FP16 [N, 192, 80, 80] of a state.
+
+    Inputs: sample FP16 [N, 192, 80, 80], timestep FP32 [N], identity FP32 [N, 128], reference
+    UINT8 [N, 640, 640, 3].
     """
 
     def __init__(self, net: Denoiser) -> None:

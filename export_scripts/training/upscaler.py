@@ -63,7 +63,9 @@ class PatchSampler:
         first, second = self._patch(), self._patch()
         if self.random.random() < 0.25:
             return first
-        return max(first, second, key=lambda p: float(np.abs(np.diff(p[::2, ::2, 1], axis=0) * 1.0).mean()))
+        return max(
+            first, second, key=lambda p: float(np.abs(np.diff(p[::2, ::2, 1], axis=0) * 1.0).mean())
+        )
 
     def batch(self, count: int) -> Tensor:
         """See the class."""
@@ -94,7 +96,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     net = build().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
-    run = WallClockRun(net, optimizer, arguments.out, minutes=arguments.minutes)
+    run = WallClockRun(net, [optimizer], arguments.out, minutes=arguments.minutes)
     if arguments.resume:
         run.resume()
     sampler = PatchSampler(arguments.data, arguments.patch * SCALE, arguments.seed + run.step_count)

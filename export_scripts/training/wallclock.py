@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class WallClockRun:
     def __init__(
         self,
         net: nn.Module,
-        optimizer: Optimizer,
+        optimizers: Sequence[Optimizer],
         out: Path,
         *,
         minutes: float,
@@ -32,14 +33,17 @@ class WallClockRun:
         warmup: int = 100,
         save_every: float = 150.0,
     ) -> None:
-        self.net, self.optimizer, self.out = net, optimizer, out
+        self.net, self.optimizers, self.out = net, optimizers, out
         self.seconds, self.decay, self.warmup = minutes * 60, decay, warmup
         self.save_every = save_every
         self.step_count, self.spent = 0, 0.0
         self.average = {k: v.detach().clone() for k, v in net.state_dict().items()}
-        self._peaks = [group["lr"] for group in optimizer.param_groups]
+        self._peaks = [group["lr"] for group in self._groups()]
         self._last = self._saved = time.monotonic()
         out.mkdir(parents=True, exist_ok=True)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     @property
     def progress(self) -> float:
@@ -53,15 +57,16 @@ class WallClockRun:
         self._last = now
         cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress))
         ramp = min(1.0, (self.step_count + 1) / self.warmup)
-        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+        for group, peak in zip(self._groups(), self._peaks, strict=True):
             group["lr"] = peak * cosine * ramp
         return self.progress < 1.0
 
     def end_step(self, *, clip: float = 1.0) -> None:
         """Applies the gradients (norm clipped to ``clip``), averages, saves when it is time."""
         nn.utils.clip_grad_norm_(self.net.parameters(), clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step_count += 1
         decay = min(self.decay, (1 + self.step_count) / (10 + self.step_count))
         with torch.no_grad():
@@ -75,7 +80,7 @@ class WallClockRun:
         self._saved = time.monotonic()
         state: dict[str, Any] = {
             "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "average": self.average,
             "step_count": self.step_count,
             "spent": self.spent,
@@ -88,7 +93,8 @@ class WallClockRun:
         """Continues from ``checkpoint.pt``; raises FileNotFoundError where there is none."""
         state = torch.load(self.out / "checkpoint.pt", weights_only=True)
         self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.average = state["average"]
         self.step_count, self.spent = state["step_count"], state["spent"]
 
