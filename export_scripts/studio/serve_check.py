@@ -28,6 +28,7 @@ from headshot.api.gateway import run_gateway
 from headshot.client import AsyncHeadshotClient, photo
 from headshot.config import Settings
 from headshot.deadline import Deadline
+from headshot.errors import ModelUnavailableError
 from headshot.triton.client import InferenceClient
 from headshot.triton.contracts import load_model_set
 from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
@@ -39,11 +40,13 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from export_scripts.tensorrt.accuracy import random_inputs
-from export_scripts.tensorrt.configs import read_config, write_config
+from export_scripts.tensorrt.configs import Variant, read_config, write_config
 from export_scripts.tensorrt.profiles import profiles
 
 Arrays = dict[str, NDArray[np.generic]]
 _FREE_SIDE = 64
+# What Triton says of a configuration that is right but wants a GPU or a backend it has not.
+_NO_DEVICE = ("unable to find backend library", "invalid or unsupported gpu", "no GPU", "KIND_GPU")
 
 
 @dataclass
@@ -84,12 +87,15 @@ def run_directly(graph: Path, config: ModelConfig, inputs: Arrays) -> Arrays:
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
+def model_folders(repository: Path) -> list[Path]:
+    """Return the folders of a repository that hold a model, by name."""
+    return sorted(path.parent for path in repository.glob("*/config.pbtxt"))
+
+
 async def check_models(client: InferenceClient, repository: Path) -> list[Line]:
     """Send every model a batch and compare the answers with the runtime called directly."""
     lines = []
-    for folder in sorted(repository.iterdir()):
-        if not (folder / "config.pbtxt").is_file():
-            continue
+    for folder in model_folders(repository):
         config = read_config(folder / "config.pbtxt")
         inputs = wire_inputs(config, rows=min(2, config.max_batch_size))
         reference = run_directly(folder / "1" / "model.onnx", config, inputs)
@@ -185,8 +191,11 @@ def _same(name: str, first: pb.HeadshotResult, others: list[pb.HeadshotResult]) 
 async def executions(triton: EmbeddedTriton) -> tuple[int, int]:
     """Return rows and executions of the denoiser so far, from Triton's own statistics."""
     async with grpc.aio.insecure_channel(triton.grpc_url) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        answer = await stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name="denoiser"))
+        return await _executions(service_pb2_grpc.GRPCInferenceServiceStub(channel))
+
+
+async def _executions(stub: service_pb2_grpc.GRPCInferenceServiceStub) -> tuple[int, int]:
+    answer = await stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name="denoiser"))
     found = answer.model_stats[0]
     return found.inference_count, found.execution_count
 
@@ -194,18 +203,21 @@ async def executions(triton: EmbeddedTriton) -> tuple[int, int]:
 async def _cancelled(
     triton: EmbeddedTriton, client: AsyncHeadshotClient, request: pb.CreateHeadshotRequest
 ) -> Line:
-    before = (await executions(triton))[0]
-    events = client.create_headshot_events(request)
-    async for response in events:
-        if response.WhichOneof("event") == "progress":
-            break
-    await events.aclose()
-    at_cancel = (await executions(triton))[0] - before
-    # The steps under way may finish; 2 candidates have at most one each.
-    await asyncio.sleep(2.0)
-    after = (await executions(triton))[0] - before
-    holds = after <= at_cancel + 2 and after < 40
-    return Line("cancelled after the first step", holds, f"{after} of 40 steps were computed")
+    async with grpc.aio.insecure_channel(triton.grpc_url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        before = (await _executions(stub))[0]
+        call = client.stub.CreateHeadshot(request, timeout=300)
+        async for response in call:
+            if response.WhichOneof("event") == "progress":
+                break
+        at_cancel = (await _executions(stub))[0] - before
+        call.cancel()
+        await asyncio.sleep(2.0)
+        after = (await _executions(stub))[0] - before
+    # Each of the two candidates may have one step under way and send none after it.
+    holds = after - at_cancel <= 4 and after < 40
+    detail = f"{at_cancel} of 40 steps were done at the cancel, {after} in all"
+    return Line("cancelled mid-denoise", holds, detail)
 
 
 def borrow(repository: Path, compact: Path, names: list[str], out: Path) -> Path:
@@ -234,6 +246,22 @@ async def run(repository: Path) -> list[Line]:
     ):
         lines += await check_models(client, repository)
         lines.append(await check_contract(client))
+    return lines
+
+
+async def check_variants(repository: Path) -> list[Line]:
+    """Let Triton read every runtime variant; load those that this machine has a runtime for."""
+    lines = []
+    for variant in Variant:
+        config = EmbeddedTritonConfig(repository, config_name=variant, ready_timeout_s=300)
+        try:
+            async with EmbeddedTriton(config):
+                lines.append(Line(f"variant {variant}", True, "loaded"))
+        except ModelUnavailableError as error:
+            # Read, but no such device or backend here: that is all this machine can tell.
+            known = any(text in str(error) for text in _NO_DEVICE)
+            holds = known and variant is not Variant.ORT_CPU
+            lines.append(Line(f"variant {variant}", holds, f"read, not loaded: {error}"[:160]))
     return lines
 
 
@@ -266,9 +294,12 @@ def main(arguments: list[str] | None = None) -> int:
         help="models to take from the compact repository for CreateHeadshot",
     )
     parser.add_argument("--compact", type=Path, default=Path("model_repository"))
+    parser.add_argument("--variants", action="store_true", help="read configs/*.pbtxt, too")
     parser.add_argument("--json", type=Path, help="write the findings here")
     options = parser.parse_args(arguments)
     lines = asyncio.run(run(options.repository))
+    if options.variants:
+        lines += asyncio.run(check_variants(options.repository))
     if options.photo:
         with tempfile.TemporaryDirectory(prefix="studio-") as scratch:
             mixed = borrow(
