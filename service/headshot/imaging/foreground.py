@@ -53,7 +53,8 @@ def estimate(image: U8, alpha: F32) -> U8:
 def _pyramid(image: U8, alpha: F32) -> tuple[F32, F32, F32]:
     """Return F and B float32 [h0, w0, 3] and the matte [h0, w0] at the finest level."""
     height, width = alpha.shape
-    fore = back = matte = np.zeros((0, 0), np.float32)
+    fore: F32 = np.zeros((0, 0, 3), np.float32)
+    back, matte = fore, alpha
     finest = _size(width, height, _LEVELS[-1][0])
     area = cv2.INTER_AREA
     fine_image = cv2.resize(image, finest, interpolation=area) if finest[0] < width else image
@@ -63,10 +64,10 @@ def _pyramid(image: U8, alpha: F32) -> tuple[F32, F32, F32]:
         colours = cv2.resize(fine_image, size, interpolation=area).astype(np.float32)
         matte = np.asarray(cv2.resize(fine_alpha, size, interpolation=area), np.float32)
         if fore.size:
-            fore = cv2.resize(fore, size, interpolation=cv2.INTER_LINEAR)
-            back = cv2.resize(back, size, interpolation=cv2.INTER_LINEAR)
+            fore = np.asarray(cv2.resize(fore, size, interpolation=cv2.INTER_LINEAR), np.float32)
+            back = np.asarray(cv2.resize(back, size, interpolation=cv2.INTER_LINEAR), np.float32)
         else:
-            fore = back = colours
+            fore = back = np.asarray(colours, np.float32)
         window = 2 * max(1, round(radius * max(size))) + 1
         fore, back = _fuse(np.asarray(colours, np.float32), matte, fore, back, window)
     return fore, back, matte

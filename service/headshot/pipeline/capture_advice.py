@@ -7,15 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from headshot.imaging.colorimetry import U8, luma, to_lab
-from headshot.imaging.face import face_mask, shape_of
-from headshot.imaging.pose import FaceAngles, face_angles
-from headshot.imaging.quality import ofiq, realism
-from headshot.imaging.skin import finest_texture
+from headshot.imaging.face import shape_of
+from headshot.pipeline.photo_facts import PhotoFacts, measure_photo, perceptual_hash
 
 
 class PhotoCode(StrEnum):
@@ -104,45 +99,6 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class PhotoFacts:
-    """What was measured on one photo; None where it could not be.
-
-    Attributes:
-        size: (width, height) of the upright photo.
-        faces: how many faces were found.
-        box: float32 [4] of the chosen face.
-        landmarks: float32 [5, 2] of the chosen face.
-        angles: head pose, degrees.
-        inter_eye: distance of the eyes, pixels.
-        sharpness: levels, see `quality.realism.sharpness`.
-        light: luminance components of the face.
-        highlight: luminance, 0..1, that the brightest 1% of the face reaches.
-        skin_detail: L*, see `imaging.skin.finest_texture`; None for faces too small to tell.
-        glare: fraction of the eye regions that is burnt to colourless white.
-        room_below: from the chin to the lower edge, in face units.
-        picture_hash: 64-bit perceptual hash.
-        similarity: to the template of the set's other photos, None until it is known.
-        threshold: the recogniser's threshold for that.
-    """
-
-    size: tuple[int, int]
-    faces: int
-    picture_hash: int
-    box: NDArray[np.float32] | None = None
-    landmarks: NDArray[np.float32] | None = None
-    angles: FaceAngles | None = None
-    inter_eye: float = 0.0
-    sharpness: float = 0.0
-    light: ofiq.FaceLight | None = None
-    highlight: float = 1.0
-    skin_detail: float | None = None
-    glare: float = 0.0
-    room_below: float = 0.0
-    similarity: float | None = None
-    threshold: float = 0.0
-
-
-@dataclass(frozen=True)
 class Assessment:
     """The verdict on one photo.
 
@@ -170,84 +126,6 @@ class SetAdvice:
 
     code: str
     message: str
-
-
-def measure_photo(
-    image: U8,
-    faces: int,
-    box: NDArray[np.float32] | None,
-    landmarks: NDArray[np.float32] | None,
-) -> PhotoFacts:
-    """Return the facts of one photo.
-
-    Args:
-        image: uint8 [h, w, 3], upright.
-        faces: how many were found.
-        box: float32 [4] of the chosen face, None where there is none.
-        landmarks: float32 [5, 2] of it.
-    """
-    size = (image.shape[1], image.shape[0])
-    code = perceptual_hash(image)
-    if landmarks is None:
-        return PhotoFacts(size=size, faces=faces, picture_hash=code)
-    part, points = _around_face(image, landmarks)
-    face = shape_of(points)
-    level = ofiq.luminance(part)
-    inside = face_mask(points, (part.shape[1], part.shape[0])) > 0
-    bright = float(np.percentile(level[inside], 99)) / 255 if inside.any() else 0.0
-    whole = shape_of(landmarks)
-    return PhotoFacts(
-        size=size,
-        faces=faces,
-        picture_hash=code,
-        box=box,
-        landmarks=landmarks,
-        angles=face_angles(landmarks),
-        inter_eye=whole.inter_eye,
-        sharpness=realism.sharpness(part, points),
-        light=ofiq.face_light(part, points),
-        highlight=bright,
-        skin_detail=finest_texture(part, points) if whole.scale >= 90 else None,
-        glare=_glare(part, points, face.scale),
-        room_below=(size[1] - whole.chin_y) / whole.scale,
-    )
-
-
-def _around_face(image: U8, landmarks: NDArray[np.float32]) -> tuple[U8, NDArray[np.float64]]:
-    """Return the head at no more than 160 px of face scale, so that cost does not grow."""
-    face = shape_of(landmarks)
-    reach = 2.6 * face.scale
-    x0, y0 = max(0, int(face.eyes[0] - reach)), max(0, int(face.eyes[1] - reach))
-    x1, y1 = int(face.eyes[0] + reach) + 1, int(face.eyes[1] + reach) + 1
-    part = np.ascontiguousarray(image[y0:y1, x0:x1])
-    points = np.asarray(landmarks, np.float64) - (x0, y0)
-    ratio = min(1.0, 160.0 / face.scale)
-    if ratio < 1:
-        size = (round(part.shape[1] * ratio), round(part.shape[0] * ratio))
-        part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-        points = points * ratio
-    return part, points
-
-
-def _glare(part: U8, points: NDArray[np.float64], scale: float) -> float:
-    mask = np.zeros(part.shape[:2], np.uint8)
-    for x, y in points[:2]:
-        axes = (max(1, round(0.42 * scale)), max(1, round(0.3 * scale)))
-        cv2.ellipse(mask, (round(float(x)), round(float(y))), axes, 0, 0, 360, 255, -1)
-    pixels = part[mask > 0]
-    if pixels.size == 0:
-        return 0.0
-    lab = to_lab(pixels)
-    burnt = (lab[:, 0] > 94) & (np.hypot(lab[:, 1], lab[:, 2]) < 9)
-    return float(burnt.mean())
-
-
-def perceptual_hash(image: U8) -> int:
-    """Return the 64-bit DCT hash (pHash): signs of the low frequencies against their median."""
-    small = cv2.resize(luma(image), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
-    low = cv2.dct(small)[:8, :8].ravel()
-    bits = low > np.median(low[1:])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def assess(facts: PhotoFacts, limits: Limits | None = None) -> Assessment:
@@ -411,3 +289,21 @@ def mark_duplicates(
         else item
         for index, item in enumerate(assessments)
     )
+
+
+__all__ = [
+    "ADVICE",
+    "SET_ADVICE",
+    "Assessment",
+    "Limits",
+    "PhotoCode",
+    "PhotoFacts",
+    "SetAdvice",
+    "SetCode",
+    "assess",
+    "duplicates",
+    "mark_duplicates",
+    "measure_photo",
+    "perceptual_hash",
+    "review",
+]

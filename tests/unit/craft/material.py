@@ -1,4 +1,4 @@
-"""Pictures with known truth for the craft's tests, made from skimage's astronaut and real photos."""
+"""Pictures with known truth for the craft's tests: skimage's astronaut and real photos."""
 
 from __future__ import annotations
 

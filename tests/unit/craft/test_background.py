@@ -10,6 +10,7 @@ from headshot.imaging.framing import Crop
 from tests.unit.craft import material
 
 LIGHT_FACE = SubjectTones(skin=(72, 12, 16), hair=(25, 3, 5), clothing=(20, 0, -18))
+WHITE_SHIRT = SubjectTones(skin=(60, 12, 16), hair=None, clothing=(95, 0, 2))
 DARK_FACE = SubjectTones(skin=(38, 12, 16), hair=(12, 2, 2), clothing=(55, 20, 20))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from headshot.imaging import compose, quality
 from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
+from headshot.imaging.face import face_mask
 from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds, Layer, QualityReport, ofiq
 
 from tests.unit.craft import material
@@ -125,12 +126,8 @@ def spilled(case: Case) -> Case:
     """Return the case cut out of a green wall without cleaning the edge colours."""
     wall = material.over(case.reference, case.alpha, material.plain((20, 200, 40)))
     rough = np.clip(cv2.dilate(case.alpha, np.ones((7, 7), np.uint8)), 0, 1)
-    return replace(
-        case,
-        reference=wall,
-        result=material.over(wall, rough, material.plain(GREY)),
-        alpha=case.alpha,
-    )
+    result = material.over(wall, rough, material.plain(GREY))
+    return replace(case, reference=wall, result=result)
 
 
 def foggy(case: Case) -> Case:
@@ -155,8 +152,6 @@ def blocky(case: Case) -> Case:
 
 def camouflaged(case: Case) -> Case:
     """Return the case before a background of the face's own colour."""
-    from headshot.imaging.face import face_mask
-
     mask = face_mask(case.landmarks, (640, 640)) > 0
     colour = tuple(int(v) for v in np.median(case.reference[mask], axis=0))
     ground = material.plain((colour[0], colour[1], colour[2]))
@@ -255,7 +250,7 @@ def test_a_style_can_tighten_a_bound(case: Case, good: QualityReport) -> None:
 
 
 def test_a_bound_on_no_measure_is_refused(case: Case) -> None:
-    with pytest.raises(ValueError, match="no such measure: realism.beauty"):
+    with pytest.raises(ValueError, match=r"no such measure: realism\.beauty"):
         case.measure({"realism.beauty": Bounds(low=1)})
 
 

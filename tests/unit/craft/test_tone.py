@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 from headshot.imaging import retouch, skin, tone
+from headshot.imaging.colorimetry import ita_degrees, ita_group, to_lab
 from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
+from headshot.imaging.face import skin_patches
 from headshot.imaging.illuminant import estimate_cast
 from headshot.imaging.retouch import RetouchLevel
 from headshot.imaging.tone import ToneSpec
@@ -27,8 +29,6 @@ class TestSkin:
     def test_ita_and_its_groups_are_those_of_the_literature(
         self, lightness: float, b: float, ita: float, group: str
     ) -> None:
-        from headshot.imaging.colorimetry import ita_degrees, ita_group
-
         assert ita_degrees(lightness, b) == pytest.approx(ita, abs=0.1)
         assert ita_group(ita_degrees(lightness, b)) == group
 
@@ -70,10 +70,8 @@ class TestTone:
         tinted = lit_by(image, gains)
         generous = ToneSpec(max_delta_ita=7.9, max_delta_ita_poor_light=8.0)
         out, report = tone.adjust(tinted, landmarks, spec=generous)
-        assert (
-            estimate_cast(out, landmarks).strength
-            < 0.85 * estimate_cast(tinted, landmarks).strength
-        )
+        before = estimate_cast(tinted, landmarks).strength
+        assert estimate_cast(out, landmarks).strength < 0.85 * before
         assert abs(report.cct_after - 6504) < abs(report.cct_before - 6504)
 
     def test_exposure_does_not_look_at_the_skin(self, portrait: Portrait) -> None:
@@ -98,11 +96,8 @@ class TestTone:
 
     def test_highlights_roll_off_instead_of_clipping(self, portrait: Portrait) -> None:
         image, landmarks = portrait
-        out, _ = tone.adjust(
-            lit_by(image, (0.4, 0.4, 0.4)),
-            landmarks,
-            spec=ToneSpec(max_delta_ita=8, max_delta_ita_poor_light=8),
-        )
+        free = ToneSpec(max_delta_ita=8, max_delta_ita_poor_light=8)
+        out, _ = tone.adjust(lit_by(image, (0.4, 0.4, 0.4)), landmarks, spec=free)
         assert (out == 255).all(axis=-1).mean() < 0.005
 
     def test_a_team_comes_to_one_temperature_within_200_kelvin(self, portrait: Portrait) -> None:
@@ -148,9 +143,6 @@ class TestRetouch:
         return np.asarray(np.clip(out, 0, 255), np.uint8)
 
     def blotch(self, image: material.U8, landmarks: material.F32) -> float:
-        from headshot.imaging.colorimetry import to_lab
-        from headshot.imaging.face import skin_patches
-
         a = to_lab(image)[..., 1]
         band = cv2.GaussianBlur(a, (0, 0), 3) - cv2.GaussianBlur(a, (0, 0), 14)
         return float(band[skin_patches(landmarks, (640, 640)) > 0].std())
@@ -190,13 +182,8 @@ class TestRetouch:
         image, landmarks = portrait
         out, _ = retouch.apply(image, landmarks, "standard")
         for x, y in np.rint(landmarks[[0, 1]]).astype(int):
-            assert (
-                np.abs(
-                    out[y - 4 : y + 5, x - 8 : x + 9].astype(int)
-                    - image[y - 4 : y + 5, x - 8 : x + 9]
-                ).max()
-                <= 2
-            )
+            eye = (slice(y - 4, y + 5), slice(x - 8, x + 9))
+            assert np.abs(out[eye].astype(int) - image[eye]).max() <= 2
         assert np.array_equal(out[500:], image[500:])
         assert np.array_equal(out[:60], image[:60])
 
