@@ -1,0 +1,157 @@
+"""One headshot as a plain function: the service's imaging functions and networks, one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import text_format
+from headshot.imaging import background, framing, geometry
+from headshot.imaging.decode import decode_photo
+from headshot.imaging.framing import EdgeTouch
+from headshot.imaging.renditions import PRESETS
+from headshot.pipeline import files, latents, rendering
+from headshot.pipeline.capture_advice import measure_photo
+from headshot.pipeline.sampler import make_sampler, noise
+from headshot.pipeline.styles import load_styles
+from numpy.typing import NDArray
+from tritonclient.grpc import model_config_pb2
+
+from loadtest.baselines.runtimes import Runtime
+
+Image = NDArray[np.uint8]
+
+
+def parameters_of(repository: Path, model: str) -> dict[str, str]:
+    """Return the parameters of a model's config.pbtxt."""
+    config = model_config_pb2.ModelConfig()
+    text_format.Parse((repository / model / "config.pbtxt").read_text(), config)
+    return {name: value.string_value for name, value in config.parameters.items()}
+
+
+@dataclass(frozen=True)
+class _Face:
+    box: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+
+
+class SequentialPipeline:
+    """What the gateway does for one photo and one candidate, without gateway and server.
+
+    Args:
+        runtime: runs the networks.
+        repository: their configurations.
+        rendition: preset to render.
+    """
+
+    def __init__(self, runtime: Runtime, repository: Path, rendition: str = "web") -> None:
+        self._runtime = runtime
+        self._detector = parameters_of(repository, "face_detector")
+        self._encoder = parameters_of(repository, "identity_encoder")
+        self._denoiser = parameters_of(repository, "denoiser")
+        self._style = load_styles(None).get("corporate-finance")
+        self._spec = PRESETS[rendition]
+
+    def _run(self, model: str, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return self._runtime.run(model, inputs)
+
+    def _detect(self, photo: Image) -> _Face:
+        size = int(self._detector["canvas"])
+        canvas, scale = geometry.letterbox(photo, size)
+        outputs = self._run("face_detector", image=canvas[None])
+        scores = outputs["scores"][0]
+        keep = scores >= float(self._detector["score_threshold"])
+        boxes, points = outputs["boxes"][0][keep], outputs["landmarks"][0][keep]
+        best = geometry.nms(boxes, scores[keep], float(self._detector["nms_iou"]))[0]
+        return _Face(boxes[best] / scale, points[best] / scale)
+
+    def _embed(self, photo: Image, face: _Face) -> NDArray[np.float32]:
+        aligned = geometry.align_face(photo, face.landmarks, antialias=True)
+        return self._run("identity_encoder", face=aligned[None])["embedding"][0]
+
+    def _matte(self, image: Image) -> Image:
+        canvas, scale = geometry.letterbox(image, 512)
+        alpha = self._run("matting", image=canvas[None])["alpha"][0, :, :, 0]
+        return np.ascontiguousarray(
+            alpha[: round(image.shape[0] * scale), : round(image.shape[1] * scale)]
+        )
+
+    def _denoise(self, reference: Image, identity: NDArray[np.float32], seed: int) -> Image:
+        settings = self._denoiser
+        sampler = make_sampler(
+            settings["sampler"],
+            int(settings["steps"]),
+            float(settings["default_strength"]),
+            float(settings["noise_scale"]),
+        )
+        latent = latents.pixel_unshuffle(reference, 8)
+        sample = sampler.start(latent, noise(seed, 0, 0, latent.shape))
+        for index, timestep in enumerate(sampler.timesteps):
+            outputs = self._run(
+                "denoiser",
+                sample=sample[None].astype(np.float16),
+                timestep=np.array([timestep], np.float32),
+                identity=identity[None],
+                reference=reference[None],
+            )
+            prediction = outputs["prediction"][0].astype(np.float32)
+            sample = sampler.step(sample, prediction, index, None)
+        return latents.pixel_shuffle(sample, 8)
+
+    def make(self, data: bytes, seed: int) -> bytes:
+        """Return one finished JPEG of a photo."""
+        photo = decode_photo(data, long_side=2048).pixels
+        face = self._detect(photo)
+        measure_photo(photo, 1, face.box, face.landmarks)
+        identity = self._embed(photo, face)
+        frame = self._frame(photo, face)
+        side = frame.canvas
+        reference = geometry.warp(photo, frame.matrix, (side, side), "replicate")
+        candidate = self._denoise(reference, identity, seed)
+        self._embed(candidate, self._detect(candidate))
+        alpha = self._matte(candidate)
+        tone, retouch = self._style.tone_spec(), str(self._style.retouch)
+        draft = rendering.cut_person(candidate, None, alpha, frame, side, tone, retouch)
+        ground = background.choose(self._style.background_spec(), draft.tones).spec
+        whole = framing.plan_crop(frame, draft.alpha, 1.0)
+        size = (round(whole.width), round(whole.width))
+        wrap = self._style.light_wrap
+        square = rendering.compose_crop(draft, whole, size, ground, seed, wrap)
+        similarity = float(self._embed(square, self._detect(square)) @ identity)
+        rendering.judge(
+            draft,
+            square,
+            whole,
+            ground,
+            reference,
+            similarity,
+            float(self._encoder["match_threshold"]),
+            self._style.bounds(),
+            seed,
+        )
+        crops = rendering.plan_crops(draft, {self._spec.aspect})
+        enlarged = self._run("upscaler", image=candidate[None])["upscaled"][0]
+        master = files.master_side((self._spec,), crops, side, 4)
+        person = rendering.cut_person(candidate, enlarged, alpha, frame, master, tone, retouch)
+        (made,) = files.make_files(
+            person, crops, (self._spec,), ground, seed, self._style, "benchmark"
+        )
+        return made.data
+
+    def _frame(self, photo: Image, face: _Face) -> framing.PortraitFrame:
+        alpha = self._matte(photo)
+        ratio = photo.shape[1] / alpha.shape[1]
+        found = framing.edges_touched(
+            alpha.astype(np.float32) / np.float32(255), face.landmarks / np.float32(ratio)
+        )
+        touch = EdgeTouch(
+            found.top,
+            None if found.left is None else found.left * ratio,
+            None if found.right is None else found.right * ratio,
+            found.crown * ratio,
+        )
+        size = (photo.shape[1], photo.shape[0])
+        spec = self._style.framing_spec()
+        return framing.plan_portrait(face.landmarks, face.box, size, spec, touch=touch)

@@ -1,0 +1,377 @@
+"""make bench: floor, service, plain pipeline and FastAPI on the same files, in one run, one table.
+
+Each contender runs alone in processes of its own. Compare the ratios: the machine may be shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import psutil
+import typer
+
+from loadtest import machine
+from loadtest.arrivals import Arrivals
+from loadtest.requests import RequestMaker, example_photos
+from loadtest.runner import Generator, Sample
+from loadtest.scenario import Scenario, Work
+from loadtest.summary import percentiles
+
+ROOT = Path(__file__).resolve().parent.parent
+CONCURRENCIES = (1, 4, 16)
+_READY_S = 240.0
+_POISSON_LOAD = 0.7
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender under one load.
+
+    Attributes:
+        contender: who.
+        load: "closed 16" or "poisson 0.7".
+        throughput: headshots a second.
+        p50_s, p99_s: latency, seconds.
+        cpu_s: processor seconds a headshot, all processes of the contender.
+        rss_mb: resident memory, all processes, at the peak of this load.
+        failures: requests that did not work.
+        stages: mean milliseconds of each stage, where the contender tells.
+    """
+
+    contender: str
+    load: str
+    throughput: float
+    p50_s: float
+    p99_s: float
+    cpu_s: float
+    rss_mb: float
+    failures: int = 0
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+class Usage:
+    """Processor time and memory of a process and its children."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.peak_mb = 0.0
+
+    def _tree(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
+
+    def cpu(self) -> float:
+        """Return processor seconds so far."""
+        total = 0.0
+        for process in self._tree():
+            times = process.cpu_times()
+            total += times.user + times.system
+        return total
+
+    def memory(self) -> float:
+        """Return resident memory now, MB (2**20), shared pages of the tree counted once each."""
+        total = 0.0
+        for process in self._tree():
+            info = process.memory_full_info()
+            total += getattr(info, "pss", info.rss)
+        self.peak_mb = max(self.peak_mb, total / 2**20)
+        return total / 2**20
+
+
+def free_port() -> int:
+    """Return a free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _process(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends; wait until `url` answers 200."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        begun = time.monotonic()
+        while time.monotonic() - begun < _READY_S:
+            if process.poll() is not None:
+                raise RuntimeError(f"{command[1:4]} ended with {process.returncode}")
+            try:
+                if httpx.get(url, timeout=2).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.3)
+        else:
+            raise RuntimeError(f"{command[1:4]} was not ready in {_READY_S:.0f} s")
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _row(
+    contender: str, load: str, latencies: list[float], seconds: float, cpu: float, rss: float
+) -> Row:
+    found = percentiles(latencies)
+    count = max(len(latencies), 1)
+    return Row(
+        contender,
+        load,
+        len(latencies) / seconds,
+        found.get("p50", 0.0),
+        found.get("p99", 0.0),
+        cpu / count,
+        rss,
+    )
+
+
+def _in_process(contender: str, runtime: str, settings: Bench) -> list[Row]:
+    """Measure the sequential pipeline in a process of its own, once for each load."""
+    rows = []
+
+    def run(load: str, *options: str) -> Row:
+        command = [sys.executable, "-m", "loadtest.baselines.inprocess", "--runtime", runtime]
+        command += ["--repository", str(settings.repository), "--rendition", settings.rendition]
+        command += ["--seconds", str(settings.seconds), *settings.photo_options(), *options]
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
+        figures = json.loads(done.stdout.splitlines()[-1])
+        return _row(
+            contender,
+            load,
+            figures["latencies"],
+            figures["seconds"],
+            figures["cpu_s"],
+            figures["rss_mb"],
+        )
+
+    threads = str(settings.floor_threads if runtime == "openvino" else 1)
+    for concurrency in CONCURRENCIES:
+        options = ["--concurrency", str(concurrency), "--threads", threads]
+        rows.append(run(f"closed {concurrency}", *options))
+    rate = _POISSON_LOAD * max(row.throughput for row in rows)
+    rows.append(run("poisson 0.7", "--rate", str(rate), "--threads", threads))
+    return rows
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured: the rendition, for how long, with which photos and models."""
+
+    repository: Path
+    rendition: str
+    seconds: float
+    photos: Path | None
+    floor_threads: int
+
+    def photo_options(self) -> list[str]:
+        """Return the option that names the photos, if any."""
+        return ["--photos", str(self.photos)] if self.photos else []
+
+
+async def _service(settings: Bench) -> list[Row]:
+    port, operations = free_port(), free_port()
+    command = [sys.executable, "-m", "headshot", "serve", "--port", str(port)]
+    command += ["--operations-port", str(operations), "--set", "log_level=error"]
+    command += ["--model-repository", str(settings.repository)]
+    work = Work(kind="create", renditions=(settings.rendition,), timeout_s=120)
+    photos = example_photos(settings.photos)
+    rows = []
+    with _process(command, f"http://127.0.0.1:{operations}/readyz") as process:
+        usage = Usage(process.pid)
+        generator = Generator(f"127.0.0.1:{port}", photos)
+        idle = usage.memory()
+        rows.append(Row("service", "idle", 0, 0, 0, 0, idle))
+        maker = RequestMaker(work, photos)
+        await generator.closed(maker, 4, 5.0)
+        for concurrency in CONCURRENCIES:
+            rows.append(
+                await _measured(
+                    f"closed {concurrency}",
+                    usage,
+                    generator.closed(maker, concurrency, settings.seconds),
+                )
+            )
+        rate = _POISSON_LOAD * max(row.throughput for row in rows)
+        scenario = Scenario(
+            name="bench",
+            description="",
+            rate=rate,
+            seconds=settings.seconds,
+            warmup_s=2,
+            work=(work,),
+        )
+        rows.append(await _measured("poisson 0.7", usage, generator.run(scenario, rate)))
+    return rows
+
+
+async def _measured(load: str, usage: Usage, work: object) -> Row:
+    """Run a load of the service while its memory is watched."""
+    usage.peak_mb = 0.0
+    before, begun = usage.cpu(), time.perf_counter()
+    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    while not task.done():
+        await asyncio.wait([task], timeout=0.5)
+        usage.memory()
+    samples: list[Sample] = task.result()
+    seconds = time.perf_counter() - begun
+    good = [sample for sample in samples if sample.code == "OK"]
+    row = _row(
+        "service",
+        load,
+        [sample.latency_s for sample in good],
+        seconds,
+        usage.cpu() - before,
+        usage.peak_mb,
+    )
+    stages: dict[str, float] = {}
+    for sample in good:
+        for name, share in sample.stages.items():
+            stages[name] = stages.get(name, 0.0) + share.total_ms / len(good)
+    return Row(**{**asdict(row), "failures": len(samples) - len(good), "stages": stages})
+
+
+async def _fastapi(settings: Bench) -> list[Row]:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "loadtest.baselines.fastapi_app:app"]
+    command += ["--port", str(port), "--log-level", "error"]
+    os.environ["HEADSHOT_MODEL_REPOSITORY"] = str(settings.repository)
+    os.environ["BASELINE_RENDITION"] = settings.rendition
+    photos = example_photos(settings.photos)
+    url = f"http://127.0.0.1:{port}"
+    rows = []
+    with _process(command, f"{url}/ready") as process:
+        usage = Usage(process.pid)
+        async with httpx.AsyncClient(timeout=300) as client:
+
+            async def send(index: int) -> None:
+                files = {"photo": photos[index % len(photos)]}
+                answer = await client.post(f"{url}/headshot", data={"seed": index}, files=files)
+                answer.raise_for_status()
+
+            await send(0)
+            for concurrency in CONCURRENCIES:
+                rows.append(
+                    await _http_load(
+                        f"closed {concurrency}", usage, send, concurrency, settings.seconds
+                    )
+                )
+            rate = _POISSON_LOAD * max(row.throughput for row in rows)
+            rows.append(await _http_open(usage, send, rate, settings.seconds))
+    return rows
+
+
+async def _http_load(load: str, usage: Usage, send, concurrency: int, seconds: float) -> Row:  # type: ignore[no-untyped-def]
+    latencies: list[float] = []
+    before, begun = usage.cpu(), time.perf_counter()
+
+    async def keep(worker: int) -> None:
+        index = worker
+        while time.perf_counter() - begun < seconds:
+            start = time.perf_counter()
+            await send(index)
+            latencies.append(time.perf_counter() - start)
+            index += concurrency
+
+    await asyncio.gather(*(keep(worker) for worker in range(concurrency)))
+    elapsed = time.perf_counter() - begun
+    return _row("fastapi", load, latencies, elapsed, usage.cpu() - before, usage.memory())
+
+
+async def _http_open(usage: Usage, send, rate: float, seconds: float) -> Row:  # type: ignore[no-untyped-def]
+    latencies: list[float] = []
+    before, begun = usage.cpu(), time.perf_counter()
+
+    async def one(index: int, intended: float) -> None:
+        await asyncio.sleep(max(0.0, intended - (time.perf_counter() - begun)))
+        await send(index)
+        latencies.append(time.perf_counter() - begun - intended)
+
+    times = Arrivals("poisson", rate, seconds, seed=1).times()
+    await asyncio.gather(*(one(index, float(t)) for index, t in enumerate(times)))
+    elapsed = time.perf_counter() - begun
+    cpu = usage.cpu() - before
+    return _row("fastapi", "poisson 0.7", latencies, elapsed, cpu, usage.memory())
+
+
+def ratios(rows: list[Row]) -> dict[str, float]:
+    """Return the ratios that the service is judged by."""
+    found = {(row.contender, row.load): row for row in rows}
+    service = found["service", "closed 16"].throughput
+    result = {
+        "service / floor, throughput at 16": service / found["floor", "closed 16"].throughput,
+        "p99 at 70% Poisson / unloaded p50": found["service", "poisson 0.7"].p99_s
+        / found["service", "closed 1"].p50_s,
+    }
+    for other in ("plain", "fastapi"):
+        if (other, "closed 16") in found:
+            ratio = service / found[other, "closed 16"].throughput
+            result[f"service / {other}, throughput at 16"] = ratio
+    return result
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as text."""
+    lines = [
+        f"{'contender':<10} {'load':<12} {'1/s':>6} {'p50 ms':>8} {'p99 ms':>8} "
+        f"{'cpu s':>6} {'MB':>6} {'failed':>6}"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row.contender:<10} {row.load:<12} {row.throughput:6.2f} {row.p50_s * 1e3:8.0f} "
+            f"{row.p99_s * 1e3:8.0f} {row.cpu_s:6.2f} {row.rss_mb:6.0f} {row.failures:6d}"
+        )
+    return "\n".join(lines)
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 20.0,
+    rendition: Annotated[str, typer.Option(help="web or print.")] = "web",
+    photos: Annotated[Path | None, typer.Option(help="Folder of photos.")] = None,
+    repository: Annotated[Path, typer.Option(help="Models.")] = ROOT / "model_repository",
+    contenders: Annotated[str, typer.Option(help="Which, by comma.")] = (
+        "floor,service,plain,fastapi"
+    ),
+    out: Annotated[Path, typer.Option(help="JSON of all figures.")] = Path("out/bench.json"),
+) -> None:
+    """Run the contenders one after the other and print the table."""
+    settings = Bench(repository.resolve(), rendition, seconds, photos, os.cpu_count() or 1)
+    about = machine.describe()
+    rows: list[Row] = []
+    for name in contenders.split(","):
+        print(f"measuring {name} ...", file=sys.stderr, flush=True)
+        if name == "floor":
+            rows += _in_process("floor", "openvino", settings)
+        elif name == "plain":
+            rows += _in_process("plain", "onnxruntime", settings)
+        elif name == "service":
+            rows += asyncio.run(_service(settings))
+        elif name == "fastapi":
+            rows += asyncio.run(_fastapi(settings))
+        else:
+            raise typer.BadParameter(f"{name!r} is none of floor, service, plain, fastapi")
+    print("\n".join(f"{key}: {value}" for key, value in about.items()))
+    print(table(rows))
+    judged = ratios(rows) if {row.contender for row in rows} >= {"floor", "service"} else {}
+    for key, value in judged.items():
+        print(f"{key}: {value:.2f}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"machine": about, "rows": [asdict(row) for row in rows], "ratios": judged}
+    out.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)
