@@ -82,15 +82,19 @@ def test_promtool_accepts_the_rules_and_their_tests() -> None:
     for arguments in (
         ["check", "rules", str(RULES / "recording.yml"), str(RULES / "alerts.yml")],
         ["check", "config", str(RULES.parent / "prometheus.yml")],
-        ["test", "rules", str(RULES / "tests.yml")],
+        ["test", "rules", str(RULES / "tests.yml"), str(RULES / "tests_over_days.yml")],
     ):
         done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_is_tried_by_promtool_or_by_the_live_test() -> None:
-    tests = yaml.safe_load((RULES / "tests.yml").read_text(encoding="utf-8"))["tests"]
-    tried = {case["alertname"] for test in tests for case in test.get("alert_rule_test", ())}
+    tried = {
+        case["alertname"]
+        for path in RULES.glob("tests*.yml")
+        for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
+        for case in test.get("alert_rule_test", ())
+    }
     alerts = {name.removeprefix("alert/") for name in deployed_expressions() if "alert/" in name}
     assert tried <= alerts
     assert len(tried) >= 20
