@@ -128,13 +128,16 @@ def settings() -> None:
         typer.echo(f"{name} = {field.get_default()!r}\n    {field.description}")
 
 
+def _tls(ca: Path | None) -> grpc.ChannelCredentials | None:
+    return grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
+
+
 @asynccontextmanager
 async def _client(target: str, key: str, ca: Path | None) -> AsyncIterator[AsyncHeadshotClient]:
     """Yield a client of a running service, or of one that lives as long as this call."""
-    credentials = grpc.ssl_channel_credentials(ca.read_bytes()) if ca else None
     if target:
         async with AsyncHeadshotClient(
-            target, api_key=key or None, credentials=credentials, timeout_s=300
+            target, api_key=key or None, credentials=_tls(ca), timeout_s=300
         ) as client:
             yield client
         return
@@ -192,7 +195,8 @@ def create(
                     elif kind == "progress":
                         step = response.progress
                         status.update(
-                            f"denoise: candidate {step.candidate + 1}, step {step.step} of {step.steps}"
+                            f"denoise: candidate {step.candidate + 1}, "
+                            f"step {step.step} of {step.steps}"
                         )
                     elif kind == "result":
                         result = response.result

@@ -1,4 +1,4 @@
-"""The composition root of one gateway process: everything made once, started and stopped in order."""
+"""The composition root of one gateway process: everything is made once, and stopped in order."""
 
 from __future__ import annotations
 

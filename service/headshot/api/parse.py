@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from headshot.imaging.encode import MEDIA_TYPES, OutputFormat
 from headshot.pipeline.requests import (
-    BackgroundWish,
     BackgroundKind,
+    BackgroundWish,
     HeadshotOptions,
     PhotoInput,
     RenditionRequest,

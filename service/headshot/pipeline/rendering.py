@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headshot.errors import NoUsablePhotoError
 from headshot.imaging import (
     background,
     compose,
