@@ -88,7 +88,8 @@ class InferenceClient:
         """Connect lazily.
 
         Args:
-            urls: `host:port` of Triton's gRPC endpoints.
+            urls: `host:port` of each Triton gRPC endpoint, or `dns:///name:port` for all servers
+                behind a name.
             settings: timeouts and attempts.
             facts_dir: `EmbeddedTriton.facts_dir`, for exact timings of each request.
             shared_memory: move large tensors through shared memory with servers that allow it.

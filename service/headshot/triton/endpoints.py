@@ -19,13 +19,12 @@ _log = logging.getLogger(__name__)
 _HOLD_S = 2.0
 _MAX_HOLD_S = 10.0
 _MESSAGE_BYTES = 256 << 20
-# Giving options replaces tritonclient's and gRPC's defaults, so all that matter are here.
+# No keepalive pings: the probes notice a dead connection, and Triton closes one that pings often.
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    # A name with several addresses (`dns:///triton:8001`) uses all of them.
+    ("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),
     # A restarted server is found within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

@@ -24,7 +24,7 @@ _QUEUE_FULL = "exceeds maximum queue size"
 _QUEUE_EXPIRED = "request timeout expired"
 _REGION = "shared memory region"
 # Another endpoint, or the same one a little later, can serve what these refuse.
-_GONE = ("is not ready", "unknown model", "stopping")
+_GONE = ("is not ready", "unknown model", "stopping", "stopped")
 _BROKEN = ("stub process", "not healthy", "unhealthy")
 _GONE_CODES = (grpc.StatusCode.CANCELLED, grpc.StatusCode.NOT_FOUND)
 _RETRY_AFTER_S = 1.0

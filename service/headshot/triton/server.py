@@ -165,6 +165,7 @@ class EmbeddedTriton:
             str(self._installation.binary),
             *server_arguments(self._config, self._ports, folder, prefix),
         ]
+        (folder / "pid").unlink(missing_ok=True)
         self._last_errors.clear()
         self._process = await asyncio.create_subprocess_exec(
             *command,
@@ -238,9 +239,10 @@ class EmbeddedTriton:
             try:
                 await self._launch()
                 await self._until_ready()
-            except ModelUnavailableError as error:
+            except (ModelUnavailableError, OSError) as error:
                 failures += 1
-                _log.error("Triton did not start again: %s", error.message)
+                _log.error("Triton did not start again: %s", error)
+                await self._end_process()
             else:
                 failures = 0
                 _log.warning("Triton is ready again after %d restart(s)", self._restarts)
