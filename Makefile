@@ -65,3 +65,30 @@ audit: $(VENV)/.installed  ## Check the pinned packages against the advisory dat
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .venv-train .cache out build
+
+bench: setup  ## Floor, service, plain pipeline and FastAPI on the same files: one table
+	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+loadtest: setup  ## One load scenario with a report (SCENARIO=create-web)
+	@$(BIN)/python -m loadtest $(or $(SCENARIO),create-web) $(ARGS)
+
+soak: setup  ## One hour of mixed load, ends by itself
+	@$(BIN)/python -m loadtest soak $(ARGS)
+
+gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=folder)
+	@$(BIN)/python -m headshot.gallery $(ARGS)
+
+.venv-train/.installed: requirements/train.txt pyproject.toml
+	@echo "setting up .venv-train: PyTorch for the CPU and the export tools, once"
+	@$(PYTHON) -m venv .venv-train
+	@$(TRAIN_BIN)/python $(PIP) install -r requirements/train.txt
+	@$(TRAIN_BIN)/python $(PIP) install -r requirements/runtime.txt
+	@touch $@
+
+setup-train: .venv-train/.installed  ## Install what training and export need (PyTorch)
+
+export: setup-train  ## Rebuild model_repository/*/1/model.onnx from the committed weights, checked
+	@$(TRAIN_BIN)/python -m export_scripts.export --profile compact $(ARGS)
+
+evaluate: setup-train  ## All metrics of the compact networks as one table (DATA=folder)
+	@$(TRAIN_BIN)/python -m export_scripts.evaluate --data $(DATA) $(ARGS)
