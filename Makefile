@@ -76,7 +76,7 @@ soak: setup  ## One hour of mixed load, ends by itself
 	@$(BIN)/python -m loadtest soak $(ARGS)
 
 gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=folder)
-	@$(BIN)/python -m headshot.gallery $(ARGS)
+	@$(BIN)/python scripts/gallery.py $(ARGS)
 
 .venv-train/.installed: requirements/train.txt pyproject.toml
 	@echo "setting up .venv-train: PyTorch for the CPU and the export tools, once"
