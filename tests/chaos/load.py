@@ -79,6 +79,7 @@ class Report:
     """The outcomes of one load."""
 
     outcomes: list[Outcome] = field(default_factory=list)
+    begun: float = 0.0
     seconds: float = 0.0
 
     def count(self, name: str) -> int:
@@ -88,10 +89,10 @@ class Report:
     def wrong(self) -> int:
         return sum(not outcome.correct for outcome in self.outcomes)
 
-    @property
-    def goodput(self) -> float:
-        """Right answers a second."""
-        return self.count("ok") / self.seconds if self.seconds else 0.0
+    def goodput(self, warm_up_s: float = 0.0) -> float:
+        """Return right answers a second while the load was held, after a warm-up."""
+        first, last = self.begun + warm_up_s, self.begun + self.seconds
+        return sum(o.ok and first <= o.ended <= last for o in self.outcomes) / (last - first)
 
     def latency(self, quantile: float) -> float:
         """Return a quantile of the answered requests' latency, from the intended send time."""
@@ -188,8 +189,7 @@ class Caller:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             tasks.append(asyncio.create_task(self.call(kinds[len(tasks) % len(kinds)], due)))
         outcomes = await asyncio.gather(*tasks)
-        # Answers that come after the last request belong to the load, and so does their time.
-        return Report(list(outcomes), max(seconds, time.monotonic() - begun))
+        return Report(list(outcomes), begun, seconds)
 
     async def closed_loop(self, concurrency: int, seconds: float, kind: str) -> Report:
         """Keep `concurrency` requests going: the most the service can do."""
@@ -201,7 +201,7 @@ class Caller:
                 outcomes.append(await self.call(kind, time.monotonic()))
 
         await asyncio.gather(*(one_after_another() for _ in range(concurrency)))
-        return Report(outcomes, time.monotonic() - begun)
+        return Report(outcomes, begun, seconds)
 
 
 def _pixels(data: bytes) -> NDArray[np.uint8]:

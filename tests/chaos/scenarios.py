@@ -216,7 +216,9 @@ async def garbage(repository: Path) -> Row:
         report, rate, recovery_s = await loaded(caller, fault)
         harmed = [o for o in report.outcomes if o.reason == "MODEL_CONTRACT"]
     # The gateway must refuse these answers: INTERNAL with a typed reason is the promise here.
-    kept = Report([o for o in report.outcomes if o.reason != "MODEL_CONTRACT"], report.seconds)
+    kept = Report(
+        [o for o in report.outcomes if o.reason != "MODEL_CONTRACT"], report.begun, report.seconds
+    )
     result = row(
         "garbage shapes",
         f"{rate:.1f}/s mixed",
@@ -231,31 +233,43 @@ async def garbage(repository: Path) -> Row:
 
 
 async def overload(repository: Path) -> Row:
-    """Twice the capacity: goodput holds at 90 % of its peak, accepted requests keep their p99."""
-    deadline_s = 5.0
-    async with serve(repository, max_queue=16) as gateway:
-        caller = Caller(gateway.address, deadline_s)
+    """Twice the capacity: goodput holds at 90 % of its peak, accepted requests keep their p99.
+
+    The peak is a closed loop that keeps every permit busy, before and after the overload, since the
+    machine's speed drifts. Callers give three times what a call takes then.
+    """
+    # A small call costs a quarter of a permit.
+    permits = 4
+    busy = 4 * permits
+    async with serve(repository, max_concurrency=permits, max_queue=busy // 2) as gateway:
+        callers = [Caller(gateway.address, 60.0)]
         try:
-            await caller.learn("matte")
-            await caller.closed_loop(8, 3.0, "matte")
-            before = await caller.closed_loop(8, 12.0, "matte")
-            report = await caller.open_loop(2 * before.goodput, 20.0, ("matte",))
-            after = await caller.closed_loop(8, 8.0, "matte")
+            await callers[0].learn("matte")
+            await callers[0].closed_loop(busy, 5.0, "matte")
+            before = await callers[0].closed_loop(busy, 15.0, "matte")
+            usual_s = before.latency(0.5)
+            deadline_s = 3 * usual_s
+            hurried = Caller(gateway.address, deadline_s)
+            callers.append(hurried)
+            await hurried.learn("matte")
+            rate = 2 * before.goodput(usual_s)
+            report = await hurried.open_loop(rate, max(20.0, 4 * deadline_s), ("matte",))
+            after = await callers[0].closed_loop(busy, 10.0, "matte")
         finally:
-            await caller.close()
-    # The machine's speed drifts: the peak is what it could do around the overload.
-    peak = (before.goodput + after.goodput) / 2
-    share = report.goodput / peak
-    p99_s = report.latency(0.99)
+            for caller in callers:
+                await caller.close()
+    peak = (before.goodput(usual_s) + after.goodput(usual_s)) / 2
+    share = report.goodput(usual_s) / peak
+    p99_s, peak_p99_s = report.latency(0.99), before.latency(0.99)
     return row(
         "overload, 2x capacity",
-        f"{2 * before.goodput:.1f}/s, peak {peak:.1f}/s",
+        f"{rate:.1f}/s, peak {peak:.1f}/s",
         "load itself",
         report,
         float("nan"),
         note=(
-            f"goodput {share:.0%} of peak; p99 {p99_s:.2f} s "
-            f"(at peak {before.latency(0.99):.2f} s, deadline {deadline_s:.0f} s); {report.codes()}"
+            f"goodput {share:.0%} of peak; p99 of accepted {p99_s:.2f} s (at peak "
+            f"{peak_p99_s:.2f} s, deadline {deadline_s:.1f} s); {report.codes()}"
         ),
         promise=share >= 0.9 and p99_s <= deadline_s,
     )

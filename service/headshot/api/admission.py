@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 
 from headshot.api.fair_queue import FairQueue, TokenBucket
 from headshot.api.permits import AdmissionLimits, Permit, Waiter
+from headshot.api.service_time import ServiceTimes
 from headshot.deadline import Deadline
 from headshot.errors import DeadlineError, OverloadedError, QuotaExceededError
 from headshot.security.credentials import TenantQuota
@@ -54,7 +55,7 @@ class AdmissionController:
         self._queues: dict[Priority, FairQueue[Waiter]] = {p: FairQueue() for p in Priority}
         self._running: set[Permit] = set()
         self._buckets: dict[str, TokenBucket] = {}
-        self._service: dict[str, float] = {}
+        self._service = ServiceTimes(limits.initial_service_s, limits.smoothing)
         self._interactive_in_a_row = 0
         metrics.admission_limits(limits.permits, limits.queue)
         self._publish()
@@ -71,7 +72,11 @@ class AdmissionController:
 
     def service_time(self, kind: str = "") -> float:
         """Return the expected seconds that a permit of this kind is held."""
-        return self._service.get(kind, self._limits.initial_service_s)
+        return self._service.mean(kind)
+
+    def _least_time(self, kind: str) -> float:
+        """Return the seconds without which a queued request of this kind is refused."""
+        return self._limits.share_of(kind) * self._service.likely(kind)
 
     @asynccontextmanager
     async def admit(
@@ -179,7 +184,7 @@ class AdmissionController:
         wait_s, own_s = self._expected_wait(waiter, now)
         wait_s = max(wait_s, own_s)
         if waiter.deadline is not None:
-            needed_s = wait_s + self._limits.least_share * self.service_time(waiter.kind)
+            needed_s = wait_s + self._least_time(waiter.kind)
             if now + needed_s > waiter.deadline.at:
                 self._metrics.expired(waiter.tenant, "DEADLINE_TOO_SHORT")
                 raise DeadlineError(
@@ -295,8 +300,7 @@ class AdmissionController:
     def _expire_one(self, queue: FairQueue[Waiter], waiter: Waiter, now: float) -> None:
         if waiter.deadline is None:
             return
-        least_s = self._limits.least_share * self.service_time(waiter.kind)
-        if waiter.deadline.at - now > least_s:
+        if waiter.deadline.at - now > self._least_time(waiter.kind):
             return
         passed = waiter.deadline.at <= now
         reason = "DEADLINE_EXCEEDED" if passed else "DEADLINE_TOO_SHORT"
@@ -324,13 +328,7 @@ class AdmissionController:
     def _release(self, permit: Permit, *, done: bool) -> None:
         self._running.discard(permit)
         held_s = self._clock() - permit.started_at
-        average = self._service.get(permit.kind)
-        # Failed work says only that the service takes at least this long.
-        if average is None and done:
-            self._service[permit.kind] = held_s
-        elif average is not None and (done or held_s > average):
-            share = self._limits.smoothing
-            self._service[permit.kind] = average + share * (held_s - average)
+        self._service.learn(permit.kind, held_s, done=done)
         self._metrics.admission_service_time(self.service_time(permit.kind))
         self._dispatch()
         self._publish()

@@ -23,8 +23,9 @@ class AdmissionLimits:
             first, so that it does not starve; 0 lets it starve.
         initial_service_s: assumed time a permit is held, until it has been measured.
         smoothing: weight of the newest service time in the moving average, 0 to 1.
-        least_share: share of the usual service time with which degraded work can still end; with
-            less time left than that, a queued request is refused.
+        least_share: share of the usual service time that a queued request must have left.
+        degradable: kinds of work that the pipeline can do with less near the deadline.
+        degraded_share: `least_share` of those kinds.
     """
 
     permits: float = 4.0
@@ -34,7 +35,13 @@ class AdmissionLimits:
     batch_every: int = 8
     initial_service_s: float = 1.0
     smoothing: float = 0.2
-    least_share: float = 0.5
+    least_share: float = 1.0
+    degradable: frozenset[str] = frozenset({"CreateHeadshotRequest", "CreateHeadshotsRequest"})
+    degraded_share: float = 0.5
+
+    def share_of(self, kind: str) -> float:
+        """Return the share of the usual service time without which work of this kind is refused."""
+        return self.degraded_share if kind in self.degradable else self.least_share
 
     def __post_init__(self) -> None:
         """Check the ranges."""

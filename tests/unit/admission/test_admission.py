@@ -291,6 +291,42 @@ async def test_service_time_is_a_moving_average_of_finished_work() -> None:
     assert world.controller.service_time() == pytest.approx(3.0)
 
 
+async def test_a_queued_request_needs_time_for_a_slow_run_not_only_for_a_mean_one() -> None:
+    world = World(AdmissionLimits(permits=1, queue=10, smoothing=0.5))
+    for held_s in (2.0, 4.0, 2.0, 4.0, 2.0, 4.0):
+        await world.start("work")
+        world.clock.now += held_s
+        await world.end("work")
+    mean_s = world.controller.service_time()
+    assert 2.5 < mean_s < 3.7
+    await world.start("runs")
+    with pytest.raises(DeadlineError):
+        await (await world.start("tight", deadline=world.after(2 * mean_s + 0.5)))
+    await world.start("relaxed", deadline=world.after(2 * mean_s + 3))
+    assert world.controller.queued == 1
+    await world.finish()
+
+
+async def test_work_that_can_be_degraded_is_admitted_with_less_time() -> None:
+    limits = AdmissionLimits(permits=1, queue=10, initial_service_s=4, degradable=frozenset({"d"}))
+    world = World(limits)
+
+    async def waits(kind: str) -> bool:
+        """Tell whether work of this kind with 7 s (4 of them to wait) is let into the queue."""
+        call = world.controller.admit("a", deadline=world.after(7), kind=kind)
+        task = asyncio.ensure_future(call.__aenter__())
+        await world.settle()
+        queued = not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return queued
+
+    await world.start("runs")
+    assert await waits("d")
+    assert not await waits("")
+    await world.finish()
+
+
 async def test_work_that_fails_fast_does_not_make_the_service_look_fast() -> None:
     world = World(AdmissionLimits(permits=1))
     await world.start("work")

@@ -1,0 +1,54 @@
+"""How long each kind of work takes, learnt while serving."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class _Estimate:
+    mean_s: float
+    deviation_s: float
+
+
+class ServiceTimes:
+    """Moving averages of the service time and of its deviation, one pair for each kind of work.
+
+    The pair is that of TCP's retransmission timer (RFC 6298): a mean alone would promise half of
+    the callers what they do not get.
+
+    Args:
+        initial_s: the mean assumed for a kind that has not been measured.
+        smoothing: weight of the newest value, in (0, 1].
+    """
+
+    def __init__(self, initial_s: float, smoothing: float) -> None:
+        self._initial_s = initial_s
+        self._smoothing = smoothing
+        self._kinds: dict[str, _Estimate] = {}
+
+    def mean(self, kind: str) -> float:
+        """Return the expected seconds."""
+        found = self._kinds.get(kind)
+        return self._initial_s if found is None else found.mean_s
+
+    def likely(self, kind: str) -> float:
+        """Return seconds within which nearly all of this work ends: mean plus two deviations."""
+        found = self._kinds.get(kind)
+        return self._initial_s if found is None else found.mean_s + 2 * found.deviation_s
+
+    def learn(self, kind: str, seconds: float, *, done: bool) -> None:
+        """Take note of a measured time.
+
+        Work that failed says only that it takes at least this long.
+        """
+        found = self._kinds.get(kind)
+        if found is None:
+            if done:
+                self._kinds[kind] = _Estimate(seconds, 0.0)
+            return
+        if not done and seconds <= found.mean_s:
+            return
+        error = seconds - found.mean_s
+        found.mean_s += self._smoothing * error
+        found.deviation_s += self._smoothing * (abs(error) - found.deviation_s)
