@@ -119,34 +119,32 @@ class Gallery:
 
 async def _make(photos: list[Path], out: Path, *, quick: bool) -> None:
     logs.configure("error")
-    async with run_gateway(Settings(port=0, operations_port=0)) as gateway:
-        async with AsyncHeadshotClient(gateway.address) as client:
-            gallery = Gallery(client, out)
-            styles = (await client.list_styles()).styles
-            rows = []
-            for source in photos:
-                print(f"{source.name} ...", file=sys.stderr, flush=True)
-                _thumbnail(source, out)
-                figures = [
-                    f"<figure><img src='{source.stem}-input.jpg'><figcaption>input</figcaption>"
-                    "</figure>",
-                    await gallery.picture(
-                        source, "crops", pb.HeadshotOptions(renditions=_specs(CROPS))
-                    ),
-                ]
-                for style in [] if quick else styles:
-                    options = pb.HeadshotOptions(
-                        style_id=style.style_id, renditions=_specs(CROPS[:1])
-                    )
-                    figures.append(await gallery.picture(source, style.style_id, options))
-                for name, background in BACKGROUNDS.items():
-                    options = pb.HeadshotOptions(
-                        background=background, renditions=_specs(CROPS[:1])
-                    )
-                    figures.append(await gallery.picture(source, name, options))
-                rows.append(
-                    f"<h2>{html.escape(source.stem)}</h2><div class=row>{''.join(figures)}</div>"
-                )
+    async with (
+        run_gateway(Settings(port=0, operations_port=0)) as gateway,
+        AsyncHeadshotClient(gateway.address) as client,
+    ):
+        gallery = Gallery(client, out)
+        styles = (await client.list_styles()).styles
+        rows = []
+        for source in photos:
+            print(f"{source.name} ...", file=sys.stderr, flush=True)
+            _thumbnail(source, out)
+            figures = [
+                f"<figure><img src='{source.stem}-input.jpg'><figcaption>input</figcaption>"
+                "</figure>",
+                await gallery.picture(
+                    source, "crops", pb.HeadshotOptions(renditions=_specs(CROPS))
+                ),
+            ]
+            for style in [] if quick else styles:
+                options = pb.HeadshotOptions(style_id=style.style_id, renditions=_specs(CROPS[:1]))
+                figures.append(await gallery.picture(source, style.style_id, options))
+            for name, background in BACKGROUNDS.items():
+                options = pb.HeadshotOptions(background=background, renditions=_specs(CROPS[:1]))
+                figures.append(await gallery.picture(source, name, options))
+            rows.append(
+                f"<h2>{html.escape(source.stem)}</h2><div class=row>{''.join(figures)}</div>"
+            )
     summary = {"skin": gallery.skin(), "failures": gallery.failures}
     text = html.escape(json.dumps(summary, indent=1))
     page = (
