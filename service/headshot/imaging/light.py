@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8, linear_to_srgb, srgb_to_linear
-from headshot.imaging.enlarge import enlarged_block, runs
+from headshot.imaging.enlarge import add_shift
 
 _WORK = 256
+_MIDDLE_GREY = np.float32(0.18)
 
 
 def match(
@@ -26,9 +27,9 @@ def match(
 ) -> U8:
     """Return the foreground with the background's light wrapped around its edge.
 
-    In linear light F' = F + w (B - F) with B the blurred background and w the share of background
-    within `width` of a pixel, times `strength`; worked out at 256 px and added as a smooth
-    difference, so that no texture is lost.
+    In linear light F' = F + w r (B - F) with B the blurred background, w the share of background
+    within `width` of a pixel times `strength`, and r = F / (F + 0.18) for what the surface
+    reflects; worked out at 256 px and added as a smooth difference, so that no texture is lost.
 
     Args:
         foreground: uint8 [h, w, 3] clean foreground colours.
@@ -53,29 +54,9 @@ def match(
     near = cv2.GaussianBlur(1.0 - inner, (0, 0), reach)
     glow = cv2.GaussianBlur(back, (0, 0), 4 * reach)
     weight = (strength * np.clip(near * 2, 0, 1) ** 1.5)[..., None]
-    lit = fore + weight * (glow - fore)
+    # A surface gives back the share of light that it reflects: a black suit stays black.
+    share = fore / (fore + _MIDDLE_GREY)
+    lit = fore + weight * share * (glow - fore)
     shift = linear_to_srgb(np.asarray(lit, np.float32)).astype(np.int16) - linear_to_srgb(fore)
     shift[weight[..., 0] < 0.004] = 0
-    return _add(foreground, shift)
-
-
-def _add(image: U8, shift: np.ndarray) -> U8:
-    """Return image + the enlarged int16 shift [h0, w0, 3], only where it is not zero."""
-    height, width = image.shape[:2]
-    h0, w0 = shift.shape[:2]
-    out = image.copy()
-    some = cv2.dilate(np.any(shift != 0, axis=-1).astype(np.uint8), np.ones((3, 3), np.uint8))
-    up = np.maximum(shift, 0).astype(np.uint8)
-    down = np.maximum(-shift, 0).astype(np.uint8)
-    step = max(1, round(192 * h0 / height))
-    for row in range(0, h0, step):
-        end = min(h0, row + step)
-        for first, last in runs(np.flatnonzero(some[row:end].any(axis=0)), 8):
-            y0, y1 = row * height // h0, end * height // h0
-            x0, x1 = first * width // w0, last * width // w0
-            block = (x0, y0, x1, y1)
-            region = out[y0:y1, x0:x1]
-            brighter = enlarged_block(up, (width, height), block)
-            darker = enlarged_block(down, (width, height), block)
-            out[y0:y1, x0:x1] = cv2.subtract(cv2.add(region, brighter), darker)
-    return out
+    return add_shift(foreground, shift)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, from_lab, to_lab
+from headshot.imaging.enlarge import add_shift
 from headshot.imaging.face import shape_of
 from headshot.imaging.skin import skin_mask, texture
 
@@ -47,6 +48,7 @@ class RetouchReport:
 # Strength on lightness, on colour, and the least texture that must be kept.
 _LEVELS = {RetouchLevel.LIGHT: (0.22, 0.30, 0.94), RetouchLevel.STANDARD: (0.42, 0.50, 0.90)}
 _MAX_HALVINGS = 3
+_WORK_SCALE = 110.0
 
 
 def apply(
@@ -81,16 +83,33 @@ def apply(
         return image, RetouchReport(level, 0.0, 1.0, 0)
     points = np.asarray(landmarks, np.float64) - (x0, y0)
     before = texture(part, points)
-    shift = _shift(to_lab(part), points, face.scale, strength, colour)
+    low, low_points, low_scale = _at_work_scale(part, points, face.scale)
+    lab = to_lab(low)
+    shift = _shift(lab, low_points, low_scale, strength, colour)
     out = image.copy()
     for halvings in range(_MAX_HALVINGS + 1):
         share = 0.5**halvings
-        new = _applied(part, shift, share)
+        target = from_lab(np.asarray(lab + share * shift, np.float32)).astype(np.int16)
+        difference = target - low
+        difference[np.abs(shift).max(axis=-1) < 0.05] = 0
+        new = add_shift(part, np.asarray(difference, np.int16))
         kept = texture(new, points) / max(before, 1e-6)
         if kept >= least:
             out[y0:y1, x0:x1] = new
             return out, RetouchReport(level, strength * share, float(kept), halvings)
     return image, RetouchReport(level, 0.0, 1.0, _MAX_HALVINGS + 1)
+
+
+def _at_work_scale(
+    part: U8, points: NDArray[np.float64], scale: float
+) -> tuple[U8, NDArray[np.float64], float]:
+    """Return the face at 110 px of scale: all that retouch moves is coarser than its pixels."""
+    ratio = min(1.0, _WORK_SCALE / scale)
+    if ratio == 1.0:
+        return part, points, scale
+    size = (max(24, round(part.shape[1] * ratio)), max(24, round(part.shape[0] * ratio)))
+    low = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return low, (points + 0.5) * ratio - 0.5, scale * ratio
 
 
 def _shift(
@@ -133,9 +152,3 @@ def _masked_blur(lab: F32, mask: F32, sigma: float) -> F32:
     norm = cv2.GaussianBlur(weight, (0, 0), sigma * ratio)
     mean = np.asarray(total / norm[..., None], np.float32)
     return np.asarray(cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _applied(part: U8, shift: F32, share: float) -> U8:
-    moved = np.any(np.abs(shift) > 0.02, axis=-1)
-    new = from_lab(np.asarray(to_lab(part) + share * shift, np.float32))
-    return np.asarray(np.where(moved[..., None], new, part), np.uint8)
