@@ -1,9 +1,10 @@
 """Triton backend `openvino` on the CPU, for servers that lack NVIDIA's native one.
 
 Each row of a batch is an inference of its own, and the rows of one execution run side by side on
-streams of one or more threads each. That is no slower than a dynamic batch axis, and makes a row's
-result independent of the rows beside it (docs/decisions/triton.md). A row that is alone gets all
-threads.
+streams of one or more threads each; a row that is alone gets all threads. That is no slower than a
+dynamic batch axis, and makes a row's result independent of the rows beside it
+(docs/decisions/triton.md). Some kernels round differently on another number of threads: a network
+that shows this when it is loaded runs its rows one after the other.
 
 Parameters it honours, by the native backend's names: `CPU_THREADS_NUM` (or
 `INFERENCE_NUM_THREADS`), `CPU_THROUGHPUT_STREAMS` (or `NUM_STREAMS`; 1 runs row after row and
@@ -46,11 +47,17 @@ class _Lane:
     """A compiled network of one row and requests for it that may run at the same time."""
 
     def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
-        self._requests = [compiled.create_infer_request() for _ in range(max(1, requests))]
+        self._compiled = compiled
+        self._requests = [compiled.create_infer_request() for _ in range(requests)]
         self._outputs = {port.any_name: port for port in compiled.outputs}
 
+    def widen(self, requests: int) -> None:
+        """Let up to `requests` rows be run in one call."""
+        missing = requests - len(self._requests)
+        self._requests += [self._compiled.create_infer_request() for _ in range(missing)]
+
     def run(self, rows: Sequence[Arrays]) -> list[Arrays]:
-        """Run the rows side by side; outputs live in the requests until their next run."""
+        """Run the rows on all streams; outputs live in the requests until their next run."""
         busy = self._requests[: len(rows)]
         for request, row in zip(busy, rows, strict=True):
             request.start_async(row, share_inputs=True)
@@ -72,9 +79,27 @@ class _Network:
             return core.compile_model(model, "CPU", {**options, "NUM_STREAMS": count})
 
         self._streams = streams
+        self._rows = rows
         alone = rows if streams == 1 else max(1, streams // 2)
         self._alone = _Lane(compiled(1), alone)
         self._parallel = _Lane(compiled(streams), rows) if streams > 1 else None
+
+    def serialise(self) -> None:
+        """From now on, run row after row on all threads."""
+        self._parallel = None
+        self._alone.widen(self._rows)
+
+    def agrees(self, row: Arrays) -> bool:
+        """Tell whether a row gives the same bits on its own and among others."""
+        if self._parallel is None:
+            return True
+        alone = self._alone.run([row])[0]
+        others = self._parallel.run([row] * self._streams)
+        return all(
+            np.array_equal(alone[name], other[name], equal_nan=True)
+            for other in others
+            for name in alone
+        )
 
     def run(self, rows: Sequence[Arrays]) -> list[Arrays]:
         if self._parallel is None:
@@ -115,6 +140,8 @@ class OpenVino(Runtime):
             "ENABLE_CPU_PINNING": False,
         }
         self._network = _Network(core, self._model, options, max(1, streams), self._rows)
+        if not chosen.isdigit() and not self._network.agrees(self._example()):
+            self._network.serialise()
 
     def infer(self, requests: Sequence[Arrays]) -> list[Arrays]:
         rows = [row for feeds in requests for row in split_rows(feeds)]
@@ -125,15 +152,23 @@ class OpenVino(Runtime):
         ]
 
     def warm_up(self) -> None:
+        row = self._example()
+        for rows in {1, self._rows, max(1, self._rows - 1)}:
+            self.infer([row] * rows)
+
+    def _example(self) -> Arrays:
+        """Return one row of seeded random inputs: bytes, or numbers in [0, 1)."""
+        random = np.random.default_rng(0)
         row = {}
         for port in self._model.inputs:
             sides = [
                 _FREE_SIDE if side.is_dynamic else side.get_length()
                 for side in port.partial_shape[1:]
             ]
-            row[port.any_name] = np.zeros([1, *sides], port.element_type.to_dtype())
-        for rows in {1, self._rows, max(1, self._rows - 1)}:
-            self.infer([row] * rows)
+            dtype = np.dtype(port.element_type.to_dtype())
+            numbers = random.random([1, *sides], np.float32)
+            row[port.any_name] = (numbers * (255 if dtype.kind in "ui" else 1)).astype(dtype)
+        return row
 
 
 class TritonPythonModel(BatchingBackend):
