@@ -9,7 +9,7 @@ import struct
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,13 @@ from headshot.imaging.containers.av1 import sequence_sizes
 from headshot.imaging.containers.boxes import boxes, parse_meta
 from headshot.imaging.containers.hevc import parameter_sizes
 from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.imaging.icc import ProfileError, display_p3_profile, to_srgb
 from headshot.imaging.limits import read_header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.unit.imaging_io.press import press_profile
 from tests.unit.imaging_io.samples import (
     mutate,
     png_chunk,
@@ -380,3 +382,20 @@ def test_random_bytes_are_refused_with_a_reason(prefix: bytes, tail: bytes) -> N
 def test_long_side_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         decode_photo(valid_files()["jpeg"], long_side=0)
+
+
+@pytest.mark.parametrize("make", [display_p3_profile, press_profile], ids=["matrix", "tables"])
+def test_damaged_profiles_convert_or_are_refused(make: Callable[[], bytes]) -> None:
+    generator = np.random.default_rng(3)
+    rgb = np.ascontiguousarray(portrait())
+    pixels = np.dstack([rgb, rgb[..., 0]]) if make is press_profile else rgb
+    outcomes = set()
+    for _ in range(150):
+        try:
+            conversion = to_srgb(mutate(make(), generator), pixels.shape[2])
+        except ProfileError:
+            outcomes.add("refused")
+        else:
+            assert conversion.apply(pixels).shape == (120, 160, 3)
+            outcomes.add("converted")
+    assert outcomes == {"refused", "converted"}
