@@ -1,0 +1,1 @@
+"""Studio exporters against independent implementations; needs the export environment (torch)."""
