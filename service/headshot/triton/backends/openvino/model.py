@@ -130,7 +130,7 @@ class OpenVino(Runtime):
         threads = settings.threads("CPU_THREADS_NUM", "INFERENCE_NUM_THREADS")
         chosen = settings.parameter("CPU_THROUGHPUT_STREAMS", "NUM_STREAMS") or "auto"
         self._rows = max(1, settings.max_batch)
-        streams = int(chosen) if chosen.isdigit() else min(threads, self._rows)
+        self._streams = max(1, int(chosen)) if chosen.isdigit() else min(threads, self._rows)
         options = {
             "INFERENCE_PRECISION_HINT": precision_of(
                 settings, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -139,7 +139,7 @@ class OpenVino(Runtime):
             # Several models share the cores; pinned threads of two models would share one.
             "ENABLE_CPU_PINNING": False,
         }
-        self._network = _Network(core, self._model, options, max(1, streams), self._rows)
+        self._network = _Network(core, self._model, options, self._streams, self._rows)
         if not chosen.isdigit() and not self._network.agrees(self._example()):
             self._network.serialise()
 
@@ -153,7 +153,7 @@ class OpenVino(Runtime):
 
     def warm_up(self) -> None:
         row = self._example()
-        for rows in {1, self._rows, max(1, self._rows - 1)}:
+        for rows in {1, self._streams}:  # memory is per stream: this allocates all of it
             self.infer([row] * rows)
 
     def _example(self) -> Arrays:
