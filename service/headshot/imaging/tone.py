@@ -109,6 +109,16 @@ class _Wanted:
         )
 
 
+def for_team(spec: ToneSpec) -> ToneSpec:
+    """Return the spec for people who will be seen side by side.
+
+    The whole cast is taken out instead of most of it, and skin may move further, to bring
+    everybody within 200 K of the target; a photo whose skin would still change too much stays
+    apart, and `quality.team.compare_team` names it.
+    """
+    return replace(spec, white_balance=1.0, max_delta_ita=6.0, max_delta_ita_poor_light=7.0)
+
+
 def adjust(
     image: U8,
     landmarks: NDArray[np.floating],

@@ -10,5 +10,17 @@ from headshot.imaging.quality.report import (
     Measure,
     QualityReport,
 )
+from headshot.imaging.quality.team import MemberLook, TeamReport, compare_team, look_of
 
-__all__ = ["DEFAULT_BOUNDS", "Bounds", "Layer", "Measure", "QualityReport", "measure"]
+__all__ = [
+    "DEFAULT_BOUNDS",
+    "Bounds",
+    "Layer",
+    "Measure",
+    "MemberLook",
+    "QualityReport",
+    "TeamReport",
+    "compare_team",
+    "look_of",
+    "measure",
+]

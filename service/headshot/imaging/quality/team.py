@@ -1,0 +1,139 @@
+"""Do the headshots of a team belong together: eye line, head size, background, light."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import F32, U8, to_lab
+from headshot.imaging.face import shape_of
+
+EYE_LINE_TOLERANCE = 0.02
+HEAD_SIZE_TOLERANCE = 0.02
+BACKGROUND_TOLERANCE = 2.0
+TEMPERATURE_TOLERANCE = 200.0
+
+
+@dataclass(frozen=True)
+class MemberLook:
+    """What a viewer compares across a team page.
+
+    Attributes:
+        eye_line: eyes from the top, fraction of the height.
+        head_size: eye midpoint to chin over the height.
+        background: CIELAB of the background; None where it is the own scene or an image.
+        temperature: CCT in kelvin of the light after balancing (`ToneReport.cct_after`).
+    """
+
+    eye_line: float
+    head_size: float
+    background: tuple[float, float, float] | None
+    temperature: float
+
+
+@dataclass(frozen=True)
+class TeamReport:
+    """How alike a team is, and who stands out.
+
+    Attributes:
+        eye_line_spread: largest less smallest, fraction of the height.
+        head_size_spread: largest over smallest, less 1.
+        background_spread: largest CIE76 distance from the median background.
+        temperature_spread: largest less smallest, kelvin.
+        outliers: member -> what differs from the team's median by more than half the tolerance.
+    """
+
+    eye_line_spread: float
+    head_size_spread: float
+    background_spread: float
+    temperature_spread: float
+    outliers: Mapping[str, tuple[str, ...]]
+
+    @property
+    def consistent(self) -> bool:
+        """Whether all four are within their tolerances."""
+        return (
+            self.eye_line_spread <= EYE_LINE_TOLERANCE
+            and self.head_size_spread <= HEAD_SIZE_TOLERANCE
+            and self.background_spread <= BACKGROUND_TOLERANCE
+            and self.temperature_spread <= TEMPERATURE_TOLERANCE
+        )
+
+
+def look_of(
+    result: U8, landmarks: NDArray[np.floating], alpha: F32, temperature: float
+) -> MemberLook:
+    """Return the look of one finished square.
+
+    Args:
+        result: uint8 [h, w, 3].
+        landmarks: [5, 2] in its pixels.
+        alpha: float32 [h, w] matte.
+        temperature: kelvin, of the toned picture before its background was replaced: behind a
+            coloured background nothing neutral may be left to read it from.
+    """
+    face = shape_of(landmarks)
+    height = result.shape[0]
+    ground = to_lab(result[alpha < 0.01])
+    background = None
+    if ground.shape[0] > 100 and float(ground[:, 0].std()) < 6:
+        lightness, a, b = np.median(ground, axis=0)
+        background = (float(lightness), float(a), float(b))
+    return MemberLook(
+        eye_line=face.eyes[1] / height,
+        head_size=face.chin_metric / height,
+        background=background,
+        temperature=temperature,
+    )
+
+
+def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
+    """Return how alike the members' headshots are.
+
+    Args:
+        members: name -> look; at least one.
+
+    Raises:
+        ValueError: nobody is given.
+    """
+    if not members:
+        raise ValueError("a team has at least one member")
+    looks = list(members.values())
+    eyes = np.array([look.eye_line for look in looks])
+    heads = np.array([look.head_size for look in looks])
+    kelvins = np.array([look.temperature for look in looks])
+    grounds = np.array([look.background for look in looks if look.background is not None])
+    middle = np.median(grounds, axis=0) if grounds.size else np.zeros(3)
+    away = {
+        name: 0.0
+        if look.background is None
+        else float(np.linalg.norm(np.asarray(look.background) - middle))
+        for name, look in members.items()
+    }
+    outliers = {}
+    for name, look in members.items():
+        checks = (
+            (abs(look.eye_line - np.median(eyes)) > EYE_LINE_TOLERANCE / 2, "eye_line"),
+            (
+                abs(look.head_size / np.median(heads) - 1) > HEAD_SIZE_TOLERANCE / 2,
+                "head_size",
+            ),
+            (away[name] > BACKGROUND_TOLERANCE / 2, "background"),
+            (
+                abs(look.temperature - np.median(kelvins)) > TEMPERATURE_TOLERANCE / 2,
+                "temperature",
+            ),
+        )
+        found = tuple(what for differs, what in checks if differs)
+        if found:
+            outliers[name] = found
+    return TeamReport(
+        eye_line_spread=float(np.ptp(eyes)),
+        head_size_spread=float(heads.max() / heads.min() - 1),
+        background_spread=max(away.values()),
+        temperature_spread=float(np.ptp(kelvins)),
+        outliers=outliers,
+    )

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from headshot.imaging import compose, tone
+from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
+from headshot.imaging.quality import MemberLook, compare_team, look_of
+from headshot.imaging.tone import ToneSpec
+
+from tests.unit.craft import material
+
+LOOK = MemberLook(eye_line=0.34, head_size=0.22, background=(54, 0, 0), temperature=6500)
+
+
+def test_a_team_of_equals_is_consistent() -> None:
+    team = {
+        "a": LOOK,
+        "b": replace(LOOK, eye_line=0.345, temperature=6580),
+        "c": replace(LOOK, head_size=0.222, background=(54.6, 0.2, 0)),
+    }
+    report = compare_team(team)
+    assert report.consistent
+    assert report.outliers == {}
+
+
+@pytest.mark.parametrize(
+    ("what", "odd"),
+    [
+        ("eye_line", replace(LOOK, eye_line=0.37)),
+        ("head_size", replace(LOOK, head_size=0.23)),
+        ("background", replace(LOOK, background=(60, 0, 0))),
+        ("temperature", replace(LOOK, temperature=6900)),
+    ],
+)
+def test_the_one_who_stands_out_is_named_with_the_reason(what: str, odd: MemberLook) -> None:
+    report = compare_team({"a": LOOK, "b": LOOK, "c": odd})
+    assert not report.consistent
+    assert report.outliers == {"c": (what,)}
+
+
+def test_nobody_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        compare_team({})
+
+
+def test_the_look_is_read_from_a_finished_headshot(
+    portrait: tuple[material.U8, material.F32], alpha: material.F32
+) -> None:
+    image, landmarks = portrait
+    result = compose.composite(image, alpha, material.plain((128, 128, 128)))
+    look = look_of(result, landmarks, alpha, 6504)
+    assert look.eye_line == pytest.approx(0.34, abs=0.003)
+    assert look.background is not None
+    assert look.background == pytest.approx((53.6, 0, 0), abs=0.3)
+
+
+def test_the_own_scene_counts_as_no_tone(
+    portrait: tuple[material.U8, material.F32], alpha: material.F32
+) -> None:
+    image, landmarks = portrait
+    assert look_of(image, landmarks, alpha, 6504).background is None
+
+
+def test_people_photographed_in_different_light_come_within_200_kelvin(
+    portrait: tuple[material.U8, material.F32],
+) -> None:
+    image, landmarks = portrait
+    after, before = [], []
+    for gains in ((1.0, 1.0, 1.0), (1.03, 1.0, 0.96), (0.95, 1.0, 1.08)):
+        light = np.array(gains, np.float32)
+        lit = linear_to_srgb(srgb_to_linear(image) * light)
+        _, report = tone.adjust(lit, landmarks, spec=tone.for_team(ToneSpec()))
+        before.append(report.cct_before)
+        after.append(report.cct_after)
+    assert np.ptp(before) > 400  # kelvin
+    assert np.ptp(after) <= 200
