@@ -24,6 +24,8 @@ from headshot.api.session import Sessions
 from headshot.api.templates import Templates
 from headshot.config import Settings
 from headshot.deadline import Deadline
+from headshot.models.licences import LicenceError, LicenceMode, check_served
+from headshot.models.manifest import load_manifest
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.service import Pipeline
 from headshot.pipeline.workers import Workers
@@ -113,7 +115,11 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         triton = await embedded_triton(settings, stack)
         urls = list(settings.triton_url) or ([triton.grpc_url] if triton else [])
         client = await stack.enter_async_context(
-            InferenceClient(urls, facts_dir=triton.facts_dir if triton else settings.triton_facts)
+            InferenceClient(
+                urls,
+                facts_dir=triton.facts_dir if triton else settings.triton_facts,
+                shared_memory=settings.shared_memory,
+            )
         )
         models = await load_model_set(client, Deadline.after(settings.triton_ready_s))
         _describe_models(metrics, models, settings)
@@ -253,6 +259,12 @@ def _sealer(settings: Settings, metrics: Metrics) -> TemplateSealer:
 
 
 def _describe_models(metrics: Metrics, models: ModelSet, settings: Settings) -> None:
+    mode = LicenceMode.RESEARCH if settings.research_mode else LicenceMode.COMMERCIAL
+    parameters = {model.name: model.parameters for model in models.all()}
+    try:
+        check_served(parameters, mode, load_manifest())
+    except LicenceError as error:
+        raise ModelContractError(str(error), reason="LICENCE_NOT_ALLOWED") from error
     metrics.mode_info(models.profile, research=settings.research_mode)
     metrics.match_threshold(models.encoder.match_threshold)
     for model in models.all():
