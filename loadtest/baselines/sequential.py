@@ -136,7 +136,7 @@ class SequentialPipeline:
         master = files.master_side((self._spec,), crops, side, 4)
         person = rendering.cut_person(candidate, enlarged, alpha, frame, master, tone, retouch)
         (made,) = files.make_files(
-            person, crops, (self._spec,), ground, seed, self._style, "benchmark"
+            person, crops, (self._spec,), ground, seed, self._style, "benchmark", None
         )
         return made.data
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import (
@@ -77,6 +77,13 @@ class Settings(BaseSettings):
     default_style: str = Field("corporate-finance", description="Style of requests that name none.")
     styles: Path | None = Field(None, description="Folder of an organisation's own style guides.")
     cmyk_profile: Path | None = Field(None, description="ICC profile for CMYK renditions.")
+    c2pa_certificate: Path | None = Field(
+        None, description="PEM chain that signs content credentials (C2PA); unsigned when empty."
+    )
+    c2pa_key: Path | None = Field(None, description="PEM private key of that chain.")
+    c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = (
+        Field("es256", description="Signature algorithm of that key.")
+    )
     max_regenerations: int = Field(
         2, ge=0, le=8, description="How often a candidate that fails is made again."
     )

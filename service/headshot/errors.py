@@ -126,6 +126,12 @@ class CancelledError(HeadshotError):
     default_reason = "CANCELLED"
 
 
+class ProvenanceError(HeadshotError):
+    """Content credentials cannot be made: C2PA_NOT_INSTALLED, C2PA_KEY_INVALID, C2PA_FAILED."""
+
+    default_reason = "C2PA_FAILED"
+
+
 class ModelUnavailableError(HeadshotError):
     """No Triton endpoint can serve the model now."""
 

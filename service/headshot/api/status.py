@@ -26,6 +26,7 @@ CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.CancelledError, grpc.StatusCode.CANCELLED),
     (errors.ModelUnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (errors.ProvenanceError, grpc.StatusCode.INTERNAL),
     (errors.ModelContractError, grpc.StatusCode.INTERNAL),
     (errors.ModelExecutionError, grpc.StatusCode.INTERNAL),
     (errors.HeadshotError, grpc.StatusCode.INTERNAL),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
-from headshot.errors import HeadshotError
+from headshot.errors import ProvenanceError
 
 Algorithm = Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"]
 _LABEL: Final = b"jumdc2pa"
@@ -28,12 +28,6 @@ _MEDIA_TYPES: Final = {
     "tiff": "image/tiff",
     "heic": "image/heic",
 }
-
-
-class ProvenanceError(HeadshotError):
-    """Content credentials cannot be made: C2PA_NOT_INSTALLED, C2PA_KEY_INVALID, C2PA_FAILED."""
-
-    default_reason = "C2PA_FAILED"
 
 
 class Described(Protocol):

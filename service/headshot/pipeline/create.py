@@ -14,6 +14,7 @@ from headshot.imaging import background, framing, renditions
 from headshot.imaging import matte as mattes
 from headshot.imaging.background import BackgroundChoice, BackgroundSpec
 from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
 from headshot.imaging.renditions import RenditionSpec
 from headshot.pipeline import (
@@ -161,6 +162,7 @@ class Maker:
         working_side: photos are shrunk to this long side while they are decoded.
         most_regenerations: how often a candidate may be made again.
         cmyk: ICC profile for CMYK renditions, None where none is configured.
+        signer: of content credentials, None where none is configured.
     """
 
     engine: Engine
@@ -169,6 +171,7 @@ class Maker:
     working_side: int
     most_regenerations: int
     cmyk: bytes | None
+    signer: Signer | None
 
     async def make(
         self, call: Call, request: HeadshotRequest, style: Style, look: TeamLook | None
@@ -407,6 +410,7 @@ class Maker:
                 seed,
                 style,
                 call.request_id,
+                self.signer,
             )
 
         begun = time.perf_counter()

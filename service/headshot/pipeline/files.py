@@ -10,6 +10,7 @@ from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.encode import MEDIA_TYPES, encode
 from headshot.imaging.framing import Crop
 from headshot.imaging.metadata import Provenance, source_type, xmp_packet
+from headshot.imaging.provenance import Signer, sign
 from headshot.imaging.renditions import RenditionSpec
 from headshot.pipeline.rendering import Person, compose_crop, cut_out_crop
 from headshot.pipeline.results import RenditionFile
@@ -46,17 +47,17 @@ def make_files(
     seed: int,
     style: Style,
     request_id: str,
+    signer: Signer | None,
 ) -> tuple[RenditionFile, ...]:
-    """Compose each aspect once and write every rendition from it by downsampling."""
+    """Compose each aspect once and write every rendition from it by downsampling; sign last."""
     composed = ground.kind != "blur"
-    xmp = xmp_packet(
-        Provenance(
-            source_type=source_type(diffused=True, composed=composed),
-            style_id=style.id,
-            style_version=style.version,
-            steps=("denoise", "tone", "matte", "background", "upscale"),
-        )
+    told = Provenance(
+        source_type=source_type(diffused=True, composed=composed),
+        style_id=style.id,
+        style_version=style.version,
+        steps=("denoise", "tone", "matte", "background", "upscale"),
     )
+    xmp = xmp_packet(told)
     fields = {"request_id": request_id, "style": style.id}
     masters: dict[tuple[float, bool], Image] = {}
     files = []
@@ -67,16 +68,20 @@ def make_files(
             largest = max(item.width for item in specs if item.aspect == spec.aspect)
             masters[key] = _master(person, crop, ground, seed, largest, spec, style)
         made = renditions.render(masters[key], spec)
+        media_type = MEDIA_TYPES[spec.encode.format]
+        data = encode(made.pixels, spec.encoding, xmp=xmp)
+        if signer is not None:
+            data = sign(data, media_type, signer, told)
         notes = (*made.notes, *(str(note) for note in crop.notes))
         files.append(
             RenditionFile(
                 name=spec.name,
                 filename=spec.filename(fields),
-                media_type=MEDIA_TYPES[spec.encode.format],
+                media_type=media_type,
                 width=spec.width,
                 height=spec.height,
                 dpi=spec.dpi,
-                data=encode(made.pixels, spec.encoding, xmp=xmp),
+                data=data,
                 notes=notes,
             )
         )

@@ -15,6 +15,7 @@ from headshot.imaging import foreground
 from headshot.imaging import matte as mattes
 from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.imaging.provenance import Signer
 from headshot.pipeline import capture, conditioning, create, denoise, frame, pictures, verify
 from headshot.pipeline.call import Call
 from headshot.pipeline.degrade import StageCosts
@@ -81,6 +82,7 @@ class Pipeline:
             max_bytes=settings.max_photo_bytes, max_pixels=settings.max_photo_pixels
         )
         self._cmyk = settings.cmyk_profile.read_bytes() if settings.cmyk_profile else None
+        self._signer = _signer(settings)
         self._book.get(settings.default_style)
 
     @property
@@ -251,6 +253,7 @@ class Pipeline:
             self._side,
             self._settings.max_regenerations,
             self._cmyk,
+            self._signer,
         )
         return await maker.make(call, request, self.style(request.options), look)
 
@@ -266,3 +269,10 @@ class Pipeline:
         with call.stage("decode"):
             decoded = await self.off_loop(call, decode_photo, photo.data, self._limits)
         return decoded.pixels
+
+
+def _signer(settings: Settings) -> Signer | None:
+    """Return the signer of content credentials, None where none is configured."""
+    if settings.c2pa_certificate is None or settings.c2pa_key is None:
+        return None
+    return Signer.from_files(settings.c2pa_certificate, settings.c2pa_key, settings.c2pa_algorithm)
