@@ -15,7 +15,8 @@ class Augmenter:
     """Draws views from lists of crops (each uint8 ``[N, 128, 128, 3]``), seeded.
 
     ``index`` is int ``[M, 2]``: list and row of every face that may be drawn; a row that occurs
-    twice is drawn twice as often.
+    twice is drawn twice as often. ``strength`` scales how often and how far a view departs from its
+    crop; it may be changed at any time.
     """
 
     def __init__(self, crops: list[Image], index: npt.NDArray[np.int64], seed: int) -> None:
@@ -23,6 +24,7 @@ class Augmenter:
         self._index = index
         self._rng = np.random.default_rng(seed)
         self._order = np.empty((0,), np.int64)
+        self.strength = 1.0
 
     def batch(self, size: int) -> Image:
         """``size`` views, uint8 RGB planar ``[size, 3, 112, 112]``."""
@@ -33,14 +35,14 @@ class Augmenter:
         """One view, uint8 RGB ``[112, 112, 3]``."""
         rng = self._rng
         face = self._flipped()
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 * self.strength:
             face = self._blend(face, self._flipped())
         view = self._geometry(face)
-        if rng.random() < 0.6:
+        if rng.random() < 0.6 * self.strength:
             view = self._light(view)
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 * self.strength:
             view = self._focus(view)
-        if rng.random() < 0.25:
+        if rng.random() < 0.25 * self.strength:
             quality = int(rng.integers(25, 90))
             _, coded = cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, quality])
             view = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
@@ -71,18 +73,20 @@ class Augmenter:
 
     def _geometry(self, face: Image) -> Image:
         rng = self._rng
-        angle, scale = rng.normal(0, 4), np.exp(rng.normal(0, 0.04))
-        shift = rng.normal(0, 1.5, 2)
+        far = self.strength
+        angle, scale = rng.normal(0, 4 * far), np.exp(rng.normal(0, 0.04 * far))
+        shift = rng.normal(0, 1.5 * far, 2)
         matrix = cv2.getRotationMatrix2D((CROP_SIZE / 2, CROP_SIZE / 2), angle, scale)
-        matrix[0, 1] += rng.normal(0, 0.03)
+        matrix[0, 1] += rng.normal(0, 0.03 * far)
         matrix[:, 2] = matrix[:, 2] + shift - (CROP_SIZE - FACE_SIZE) / 2
         return cv2.warpAffine(face, matrix, (FACE_SIZE, FACE_SIZE)).astype(np.uint8)
 
     def _light(self, view: Image) -> Image:
         rng = self._rng
         levels = np.arange(256, dtype=np.float32) / 255
-        gamma, gain = np.exp(rng.normal(0, 0.3)), np.exp(rng.normal(0, 0.15))
-        colour = np.exp(rng.normal(0, 0.07, 3))
+        far = self.strength
+        gamma, gain = np.exp(rng.normal(0, 0.3 * far)), np.exp(rng.normal(0, 0.15 * far))
+        colour = np.exp(rng.normal(0, 0.07 * far, 3))
         curve = np.stack([gain * c * levels**gamma for c in colour], 1)
         table = np.clip(curve * 255, 0, 255).astype(np.uint8)[None]
         view = cv2.LUT(view, table).astype(np.uint8)

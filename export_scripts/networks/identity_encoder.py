@@ -133,7 +133,9 @@ class IdentityEncoder(nn.Module):
 class ServingModule(nn.Module):
     """The served graph: uint8 RGB ``[B, 112, 112, 3]`` to float32 unit vectors ``[B, 128]``.
 
-    Normalisation is inside, batch norms are folded into the convolutions.
+    Normalisation is inside, batch norms are folded into the convolutions. The embedding is the sum
+    of the face's and its mirror image's, each at unit length, scaled to unit length again: what the
+    network sees differently in the two averages out.
     """
 
     def __init__(self, net: IdentityEncoder) -> None:
@@ -143,9 +145,12 @@ class ServingModule(nn.Module):
     def forward(self, face: Tensor) -> Tensor:
         """See the class."""
         x = face.permute(0, 3, 1, 2).float() * (1 / 127.5) - 1.0
-        embedding: Tensor = self.net(x)
-        unit: Tensor = embedding / embedding.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        return unit
+        return unit_length(unit_length(self.net(x)) + unit_length(self.net(x.flip(3))))
+
+
+def unit_length(x: Tensor) -> Tensor:
+    """Rows of ``[B, D]`` scaled to unit length."""
+    return x / x.norm(dim=1, keepdim=True).clamp_min(1e-6)
 
 
 def fold_batch_norms(net: IdentityEncoder) -> IdentityEncoder:

@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ LOCAL_UNTIL = 0.12
 EARLY_UNTIL = 0.21
 """Ends of the first two phases, as parts of the time."""
 EARLY_STAGES = 3
+MILD_FROM = 0.42
+MILD_STRENGTH = 0.6
+"""From this part of the time on the views are closer to ordinary photos, as those served are."""
 
 TEACHER_MAPS = (
     "dconv_23_conv_proj_batchnorm",
@@ -96,8 +100,9 @@ class Source:
     def __len__(self) -> int:
         return len(self._weights)
 
-    def __call__(self, stages: tuple[int, ...], size: int) -> Batch:
-        """``size`` fresh views."""
+    def __call__(self, stages: tuple[int, ...], size: int, strength: float = 1.0) -> Batch:
+        """``size`` fresh views, augmented with that strength."""
+        self._augment.strength = strength
         if stages not in self._teachers:
             names = tuple(TEACHER_MAPS[i] for i in stages)
             self._teachers = {stages: Teacher(self._folder, names, precision="bf16")}
@@ -112,7 +117,7 @@ class Source:
 class Replay:
     """Hands every late batch out ``uses`` times, far apart: a pool that is drawn from at random."""
 
-    def __init__(self, seed: int, size: int = 48, uses: int = 3) -> None:
+    def __init__(self, seed: int, size: int = 32, uses: int = 4) -> None:
         self._rng = np.random.default_rng(seed)
         self._pool: list[Batch] = []
         self._size = size
@@ -349,6 +354,11 @@ def save(trainer: Trainer, spent: float, out: Path) -> None:
     (out / "identity_encoder.tmp").replace(out / "identity_encoder.safetensors")
 
 
+def late_batch(trainer: Trainer, source: Source, strength: float) -> Batch:
+    """A fresh batch of the last phase."""
+    return trainer.entry(source(LATE_HINTS, BATCH, strength))
+
+
 def train(data: Path, teachers: Path, out: Path, seconds: float, resume: bool) -> None:
     """Train for ``seconds``; see the module."""
     out.mkdir(parents=True, exist_ok=True)
@@ -382,7 +392,8 @@ def train(data: Path, teachers: Path, out: Path, seconds: float, resume: bool) -
             else:
                 if not trainer.frozen:
                     trainer.freeze()
-                batch = replay(lambda: trainer.entry(source(LATE_HINTS, BATCH)))
+                strength = 1.0 if progress < MILD_FROM else MILD_STRENGTH
+                batch = replay(partial(late_batch, trainer, source, strength))
                 parts = trainer.late_only(batch, progress)
                 samples += BATCH
             for name, value in parts.items():
