@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 import torch
+from headshot.models.licences import LicenceMode, check_content
+from headshot.models.manifest import load_manifest
 from tqdm import tqdm
 
 from export_scripts.studio.models import CONTROLS
@@ -52,6 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--control-file", type=Path, help="its checkpoint (depth, segmentation)")
     parser.add_argument("--recogniser", choices=("auraface", "sface"), default="auraface")
     parser.add_argument("--match-threshold", type=float, default=0.45)
+    parser.add_argument(
+        "--insightface", type=Path, help="folder of an InsightFace pack; needs --research"
+    )
+    parser.add_argument("--research", action="store_true", help="my use is non-commercial research")
     parser.add_argument("--fast-matte", action="store_true", help="MODNet instead of BiRefNet")
     parser.add_argument("--quality-upscaler", action="store_true", help="RealESRGAN_x4plus")
     parser.add_argument("--narrow", action="store_true", help="random weights: test width")
@@ -62,9 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
     folder = Folder(options.checkpoints) if options.checkpoints else None
     choice = Choice(
         options.canvas, options.control, options.control_file, options.fast_matte,
-        options.quality_upscaler, options.recogniser, options.match_threshold,
+        options.quality_upscaler, options.recogniser, options.match_threshold, options.insightface,
     )  # fmt: skip
     width = NARROW if options.narrow else FULL
+    mode = LicenceMode.RESEARCH if options.research else LicenceMode.COMMERCIAL
     for name in tqdm(names, unit="model", disable=None):
         started = time.perf_counter()
         if folder is None:
@@ -73,6 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
             model = public_model(name, folder, choice)
         precision = precision_for(model, options.precision)
         hashes = folder.hashes(model.sources) if folder else ""
+        for sha256 in filter(None, hashes.split(",")):
+            check_content(sha256, mode, load_manifest())
         path = write_model(model, options.out, precision, hashes)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         tqdm.write(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 from diffusers import ControlNetModel
+from headshot.models.manifest import load_manifest
+from headshot.models.pull import sha256_of
 from torch import nn
 
 from export_scripts.studio import checkpoints, models, style_table
@@ -151,6 +153,8 @@ class Choice:
         quality_upscaler: RealESRGAN_x4plus instead of realesr-general-x4v3.
         recogniser: "auraface" or "sface".
         match_threshold: cosine similarity, calibrated for that recogniser.
+        insightface: folder of an InsightFace pack (research only): its det_10g.onnx and
+            w600k_r50.onnx instead of YuNet and the recogniser.
     """
 
     canvas: int = 512
@@ -160,6 +164,7 @@ class Choice:
     quality_upscaler: bool = False
     recogniser: str = "auraface"
     match_threshold: float = 0.45
+    insightface: Path | None = None
 
 
 _CONTROL_CHECKPOINTS = {"pose": "controlnet-openpose", "canny": "controlnet-canny"}
@@ -169,8 +174,6 @@ class Folder:
     """The pulled checkpoints by name."""
 
     def __init__(self, folder: Path) -> None:
-        from headshot.models.manifest import load_manifest  # noqa: PLC0415 - service package
-
         self._folder = folder
         self._manifest = load_manifest()
 
@@ -186,8 +189,10 @@ class Folder:
         return path
 
     def hashes(self, names: tuple[str, ...]) -> str:
-        """Return the pinned sha256 of checkpoints, comma-separated."""
-        return ",".join(self._manifest.get(name).sha256 for name in names)
+        """Return the sha256 of sources, comma-separated: pinned ones by name, others as given."""
+        return ",".join(
+            name if len(name) == 64 else self._manifest.get(name).sha256 for name in names
+        )
 
 
 def public_model(name: str, folder: Folder, choice: Choice) -> StudioModel:
@@ -227,12 +232,22 @@ PUBLIC_MODELS = (
 
 
 def _public_detector(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    if choice.insightface is not None:
+        path = choice.insightface / "det_10g.onnx"
+        model = models.detector(read_published(path), nn.Identity(), "scrfd")
+        return (replace(model, sources=(sha256_of(path),)),)
     published = read_published(folder.path("yunet"), detectors.YUNET_HEADS)
     model = models.detector(published, nn.Identity(), "yunet")
     return (replace(model, sources=("yunet",)),)
 
 
 def _public_encoder(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    if choice.insightface is not None:
+        path = choice.insightface / "w600k_r50.onnx"
+        model = models.published_encoder(
+            read_published(path), nn.Identity(), "w600k-r50-1", f"{choice.match_threshold}", 512
+        )
+        return (replace(model, sources=(sha256_of(path),)),)
     size = {"auraface": 512, "sface": 128}[choice.recogniser]
     model = models.published_encoder(
         read_published(folder.path(choice.recogniser)),

@@ -24,6 +24,7 @@ from headshot.api.session import Sessions
 from headshot.api.templates import Templates
 from headshot.config import Settings
 from headshot.deadline import Deadline
+from headshot.errors import ModelContractError
 from headshot.models.licences import LicenceError, LicenceMode, check_served
 from headshot.models.manifest import load_manifest
 from headshot.pipeline.engine import Engine

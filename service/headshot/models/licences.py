@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from headshot.models.manifest import Checkpoint, Manifest
@@ -69,3 +69,35 @@ def mode_of_sources(hashes: Iterable[str], manifest: Manifest) -> LicenceMode:
     """
     restricted = {item.sha256 for item in manifest.research_only}
     return LicenceMode.RESEARCH if restricted.intersection(hashes) else LicenceMode.COMMERCIAL
+
+
+def check_served(
+    parameters: Mapping[str, Mapping[str, str]], mode: LicenceMode, manifest: Manifest
+) -> LicenceMode:
+    """Refuse to serve models that the licence mode does not allow.
+
+    Args:
+        parameters: the `parameters` of every served model, by model name; `source_sha256` there
+            lists the checkpoints that a model was made from, comma-separated. Models without it
+            are this project's own.
+        mode: the licence mode in force.
+        manifest: the manifest with the list of restricted contents.
+
+    Returns:
+        RESEARCH when a served model has a research-only source, COMMERCIAL otherwise.
+
+    Raises:
+        LicenceError: such a model in commercial mode.
+
+    """
+    found = LicenceMode.COMMERCIAL
+    for model, values in sorted(parameters.items()):
+        hashes = [text for text in values.get("source_sha256", "").split(",") if text]
+        if mode_of_sources(hashes, manifest) is LicenceMode.RESEARCH:
+            if mode is LicenceMode.COMMERCIAL:
+                raise LicenceError(
+                    f"{model} was made from weights licensed for non-commercial research only; "
+                    "serve it with research_mode if your use is research"
+                )
+            found = LicenceMode.RESEARCH
+    return found

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from headshot.models.licences import LicenceError, LicenceMode, check_content, mode_of_sources
+from headshot.models.licences import (
+    LicenceError,
+    LicenceMode,
+    check_content,
+    check_served,
+    mode_of_sources,
+)
 from headshot.models.manifest import Checkpoint, Manifest, load_manifest
 from headshot.models.pull import PullError, PullOptions, State, pull, source_url, state_of
 
@@ -239,3 +245,16 @@ def test_one_research_source_makes_the_whole_model_a_research_model(manifest: Ma
     assert mode_of_sources(clean, manifest) is LicenceMode.COMMERCIAL
     dirty = [*clean, manifest.get("ip-adapter-faceid").sha256]
     assert mode_of_sources(dirty, manifest) is LicenceMode.RESEARCH
+
+
+def test_commercial_mode_refuses_to_serve_a_model_with_a_research_source(
+    manifest: Manifest,
+) -> None:
+    research = manifest.get("ip-adapter-faceid").sha256
+    own = {"upscaler": {"profile": "compact"}}
+    clean = own | {"denoiser": {"source_sha256": manifest.get("sd15").sha256}}
+    assert check_served(clean, LicenceMode.COMMERCIAL, manifest) is LicenceMode.COMMERCIAL
+    dirty = clean | {"identity_projection": {"source_sha256": f"{'0' * 64},{research}"}}
+    with pytest.raises(LicenceError, match="identity_projection"):
+        check_served(dirty, LicenceMode.COMMERCIAL, manifest)
+    assert check_served(dirty, LicenceMode.RESEARCH, manifest) is LicenceMode.RESEARCH
