@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from headshot.triton.facts import ExecutionFacts
 from headshot.triton.stats import Averages
 
-_FORGET = 1.02  # how fast an old best path is forgotten, for each request
+_FORGET_S = 600.0  # the fastest way of so long ago counts as twice as slow
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PathClock:
     """
 
     def __init__(self) -> None:
-        self._fastest: dict[tuple[str, str, int], float] = {}
+        self._fastest: dict[tuple[str, str, int], tuple[float, int]] = {}
 
     def split(
         self,
@@ -57,8 +57,10 @@ class PathClock:
         if before < 0 or facts.ended_ns > received_ns:
             return None
         key = (endpoint, model, size.bit_length())
-        fastest = min(before, self._fastest.get(key, before) * _FORGET)
-        self._fastest[key] = fastest
+        fastest, at = self._fastest.get(key, (before, sent_ns))
+        # By time, not by request: under load thousands may wait before one goes straight through.
+        fastest = min(before, fastest * 2 ** ((sent_ns - at) / 1e9 / _FORGET_S))
+        self._fastest[key] = (fastest, sent_ns)
         total = (received_ns - sent_ns) / 1e9
         queue = before - fastest
         compute = (facts.ended_ns - facts.started_ns) / 1e9

@@ -61,6 +61,18 @@ def test_time_beyond_the_fastest_way_is_queue_time() -> None:
     assert wire == pytest.approx(0.006, abs=0.001)
 
 
+def test_a_long_row_of_waiting_requests_is_not_taken_for_transport() -> None:
+    clock = PathClock()
+    timings = None
+    for number in range(1000):
+        sent = number * 10_000_000
+        wait = 5_000_000 if number == 0 else 400_000_000
+        facts = ExecutionFacts(sent + wait, sent + wait + 10_000_000, 1)
+        timings = clock.split("server", "denoiser", 1000, sent, sent + wait + 11_000_000, facts)
+    assert timings is not None
+    assert timings.queue_s == pytest.approx(0.395, abs=0.001)
+
+
 def test_facts_of_another_clock_are_not_believed() -> None:
     later = ExecutionFacts(started_ns=500, ended_ns=900, rows=1)
     assert PathClock().split("server", "denoiser", 1, 0, 800, later) is None
