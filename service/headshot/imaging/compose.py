@@ -23,7 +23,7 @@ def composite(
     wrap: float = 0.22,
     grain: Grain | None = None,
     seed: int = 0,
-    linear: float = 0.5,
+    linear: float = 0.0,
 ) -> U8:
     """Return the subject over the background.
 
@@ -34,9 +34,9 @@ def composite(
         wrap: strength of the light wrap (`light.match`); 0 leaves it out.
         grain: of `grain.measure` on the subject, laid over the background; None leaves it clean.
         seed: of the grain.
-        linear: share of linear light in the blend of half-covered pixels, 0..1. Mattes are learnt
-            on composites in coded values, light adds in linear ones; equal shares keep dark hair
-            its weight on a light ground and fair hair free of a glow on a dark one.
+        linear: share of linear light in the blend of half-covered pixels, 0..1. Light adds in
+            linear values, but mattes are learnt, and foregrounds estimated, by the equation in
+            coded ones; the inverse of that is the blend without jagged or thinned hair.
 
     Returns:
         uint8 [h, w, 3].

@@ -43,7 +43,7 @@ class ToneSpec:
         contrast: L* between the 5th and 95th percentile of the subject that is enough.
         max_contrast: largest steepening at the skin's value, 0..0.4.
         max_delta_ita: skin-tone budget for a well-lit photo, degrees.
-        max_delta_ita_poor_light: budget where the photo is far off its targets, degrees.
+        max_delta_ita_poor_light: budget where the exposure is more than a stop off, degrees.
     """
 
     white_level: float = 232.0
@@ -52,8 +52,8 @@ class ToneSpec:
     temperature: float = 6504.0
     contrast: float = 62.0
     max_contrast: float = 0.14
-    max_delta_ita: float = 2.5
-    max_delta_ita_poor_light: float = 3.5
+    max_delta_ita: float = 2.0
+    max_delta_ita_poor_light: float = 6.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_contrast <= 0.4:
@@ -116,7 +116,7 @@ def for_team(spec: ToneSpec) -> ToneSpec:
     everybody within 200 K of the target; a photo whose skin would still change too much stays
     apart, and `quality.team.compare_team` names it.
     """
-    return replace(spec, white_balance=1.0, max_delta_ita=6.0, max_delta_ita_poor_light=7.0)
+    return replace(spec, white_balance=1.0, max_delta_ita=6.0, max_delta_ita_poor_light=7.5)
 
 
 def adjust(
@@ -223,7 +223,8 @@ def _want(
     missing = (spec.contrast - float(span[1] - span[0])) / spec.contrast
     contrast = float(np.clip(missing, 0, 1)) * spec.max_contrast
     pivot = float(np.median(pixels.astype(np.float32))) / 255
-    poor = abs(need) > 1.0 or float(np.abs(log_gains).max()) > 0.18
+    # More than a stop off is no question of taste: the photo does not show the skin as it is.
+    poor = abs(need) > 1.0
     return _Wanted(stops, log_gains, contrast, pivot), poor
 
 

@@ -105,7 +105,7 @@ class TestComposite:
         black, white = material.plain((0, 0, 0), 64), material.plain((255, 255, 255), 64)
         coded = compose.composite(black, alpha, white, wrap=0, linear=0.0)[0, 0, 0]
         physical = compose.composite(black, alpha, white, wrap=0, linear=1.0)[0, 0, 0]
-        mixed = compose.composite(black, alpha, white, wrap=0)[0, 0, 0]
+        mixed = compose.composite(black, alpha, white, wrap=0, linear=0.5)[0, 0, 0]
         assert coded == 128
         assert physical == 188
         assert coded < mixed < physical
