@@ -24,8 +24,6 @@ import argparse
 import copy
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,12 +34,17 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from export_scripts.datasets.augment_faces import Augmenter
 from export_scripts.datasets.identity_split import training_faces
 from export_scripts.networks.identity_encoder import ConvPair, IdentityEncoder, build
+from export_scripts.training.distillation import (
+    Batch,
+    Replay,
+    embedding_losses,
+    relative_error,
+)
 from export_scripts.training.muon import Muon
 from export_scripts.training.ncnn_teacher import Teacher
 
@@ -75,19 +78,6 @@ LATE_HINTS = (4, 5, 8, 9)
 """Which of them are compared in the last phase."""
 
 
-@dataclass
-class Batch:
-    """Views uint8 ``[B, 3, 112, 112]`` and the teacher's outputs by stage.
-
-    In the last phase ``entry`` holds the frozen stages' map instead of the views.
-    """
-
-    views: npt.NDArray[np.uint8]
-    targets: dict[int, Tensor]
-    entry: Tensor | None = None
-    uses_left: int = 0
-
-
 class Source:
     """Batches of views with the teacher's maps of the stages asked for."""
 
@@ -114,51 +104,10 @@ class Source:
         )
 
 
-class Replay:
-    """Hands every late batch out ``uses`` times, far apart: a pool that is drawn from at random."""
-
-    def __init__(self, seed: int, size: int = 32, uses: int = 4) -> None:
-        self._rng = np.random.default_rng(seed)
-        self._pool: list[Batch] = []
-        self._size = size
-        self._uses = uses
-
-    def __call__(self, fresh: Callable[[], Batch]) -> Batch:
-        """A batch of the pool, or a fresh one with probability 1 / ``uses``."""
-        full = len(self._pool) >= self._size
-        if not full or self._rng.random() < 1 / self._uses:
-            batch = fresh()
-            batch.uses_left = self._uses - 1
-            self._pool.append(batch)
-            return batch
-        index = int(self._rng.integers(len(self._pool)))
-        batch = self._pool[index]
-        batch.uses_left -= 1
-        if batch.uses_left == 0:
-            self._pool.pop(index)
-        return batch
-
-
 def to_input(views: npt.NDArray[np.uint8]) -> Tensor:
     """uint8 views to float32 in [-1, 1], channels last."""
     x = torch.from_numpy(views).float() / 127.5 - 1.0
     return x.contiguous(memory_format=torch.channels_last)
-
-
-def relative_error(output: Tensor, target: Tensor, variance: Tensor) -> Tensor:
-    """Mean squared error with every channel scaled to unit variance of the target."""
-    shape = (1, -1, 1, 1) if output.dim() == 4 else (1, -1)
-    weight = variance.clamp_min(1e-4).rsqrt().view(shape)
-    return ((output.float() - target.float()) * weight).square().mean()
-
-
-def embedding_losses(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """One minus the mean cosine, and the squared difference of the similarity matrices."""
-    student = functional.normalize(output.float(), dim=1)
-    teacher = functional.normalize(target.float(), dim=1)
-    relation = (student @ student.T - teacher @ teacher.T).square()
-    off_diagonal = relation.sum() / (len(student) * (len(student) - 1))
-    return 1 - (student * teacher).sum(1).mean(), off_diagonal
 
 
 def stage_variances(batches: list[Batch]) -> dict[int, Tensor]:
