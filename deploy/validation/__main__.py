@@ -38,7 +38,9 @@ def main() -> int:
         print(text)
     for text in skipped:
         print(f"not checked: {text}")
-    print(f"{checked} Kubernetes objects, {len(found)} problems")
+    print(
+        f"{checked} Kubernetes objects, {len(found)} problems, {len(skipped)} checks not possible"
+    )
     return 1 if found else 0
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,33 @@ def serve(repository: Path, python: Path, photo: Path, out: Path) -> list[dict[s
     return findings
 
 
+def other_checks(repository: Path, python: Path) -> list[dict[str, object]]:
+    """Run what has commands of its own: tests of the exporters, engine plans, deployment files."""
+    here = [sys.executable, "-m"]
+    there = [str(python), "-m"]
+    commands = {
+        # The service's fixtures and options are not for this environment.
+        "exporters against other implementations": [
+            *here, "pytest", "--noconftest", "-q", "-o", "addopts=", "tests/integration/studio",
+        ],
+        "plans, manifests, variants, deployment": [*there, "pytest", "-q", "tests/unit/studio"],
+        "trtexec commands": [
+            *there, "export_scripts.tensorrt.build", "--repository", str(repository), "--dry-run",
+        ],
+        "deployment files": [*there, "deploy.validation"],
+    }  # fmt: skip
+    path = os.pathsep.join(filter(None, (str(ROOT / "service"), os.environ.get("PYTHONPATH"))))
+    findings: list[dict[str, object]] = []
+    for name, command in commands.items():
+        done = subprocess.run(
+            command, cwd=ROOT, check=False, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )  # fmt: skip
+        last = (done.stdout.strip() or done.stderr.strip() or "-").splitlines()[-1]
+        findings.append({"name": name, "holds": done.returncode == 0, "detail": last[:140]})
+    return findings
+
+
 def print_tables(rows: list[Row], findings: list[dict[str, object]]) -> bool:
     """Print both tables; True when all holds."""
     served = {str(item["name"]): item for item in findings}
@@ -123,7 +151,7 @@ def print_tables(rows: list[Row], findings: list[dict[str, object]]) -> bool:
     print()
     for item in findings:
         good &= bool(item["holds"])
-        print(f"{'ok ' if item['holds'] else 'BAD'} {item['name']!s:<36} {item['detail']}")
+        print(f"{'ok ' if item['holds'] else 'BAD'} {item['name']!s:<40} {item['detail']}")
     return good
 
 
@@ -158,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
                 write_model(model, repository, cpu)
         photo = options.photo or _example_photo(options.service_python)
         findings = serve(repository, options.service_python, photo, scratch / "served.json")
+        findings += other_checks(repository, options.service_python)
     return 0 if print_tables(rows, findings) else 1
 
 

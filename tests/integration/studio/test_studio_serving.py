@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.studio import serve_check
+from export_scripts.studio import serve_check  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 
