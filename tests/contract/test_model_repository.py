@@ -44,7 +44,10 @@ def test_a_config_is_complete_for_nvidias_native_backend(folder: Path) -> None:
 
 
 def test_a_queue_obeys_the_callers_deadline(folder: Path) -> None:
-    policy = _config(folder).dynamic_batching.default_queue_policy
+    batching = _config(folder).dynamic_batching
+    policy = batching.default_queue_policy
+    assert batching.priority_levels == 2  # what the pipeline sends: 1 for late, cheap work
+    assert batching.default_priority_level == 2
     assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
     assert policy.allow_timeout_override
     assert policy.max_queue_size > 0

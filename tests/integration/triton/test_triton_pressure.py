@@ -111,3 +111,20 @@ async def test_tritons_own_queue_expiry_is_told_from_a_lost_connection(
 async def test_an_expired_deadline_sends_nothing(tiny_client: InferenceClient) -> None:
     with pytest.raises(DeadlineError):
         await tiny_client.infer(_SLOW, denoiser_inputs(5), deadline=Deadline.after(0))
+
+
+async def test_an_urgent_request_goes_ahead_of_those_that_wait(
+    tiny_client: InferenceClient,
+) -> None:
+    order: list[str] = []
+
+    async def send(name: str, priority: int) -> None:
+        await tiny_client.infer(
+            _SLOW, denoiser_inputs(6), deadline=Deadline.after(60), priority=priority
+        )
+        order.append(name)
+
+    patient = [asyncio.create_task(send(f"patient {number}", 0)) for number in range(_QUEUE)]
+    await _pending(tiny_client, _QUEUE)
+    await asyncio.gather(send("urgent", 1), *patient)
+    assert order.index("urgent") < len(order) - 1

@@ -277,6 +277,7 @@ def write_config(
         f"max_batch_size: {max_batch}\n{inputs}\n{outputs}\n"
         "instance_group [{ kind: KIND_CPU count: 1 }]\n"
         f"dynamic_batching {{ max_queue_delay_microseconds: {delay_us}\n"
+        "  priority_levels: 2 default_priority_level: 2\n"
         "  default_queue_policy { timeout_action: REJECT allow_timeout_override: true"
         " default_timeout_microseconds: 600000000"
         f" max_queue_size: {max_queue} }}\n}}\n{entries}"
