@@ -64,7 +64,7 @@ class Gateway:
             if '"event": "serving"' in line:
                 event = json.loads(line)
                 self.address = event["address"]
-                self.operations_port = event["operations_port"]
+                self.operations_port = event.get("operations_port", self.operations_port)
                 self._serving.set()
 
     async def wait_serving(self) -> None:

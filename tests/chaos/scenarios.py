@@ -235,43 +235,51 @@ async def garbage(repository: Path) -> Row:
 async def overload(repository: Path) -> Row:
     """Twice the capacity: goodput holds at 90 % of its peak, accepted requests keep their p99.
 
-    The peak is a closed loop that keeps every permit busy, before and after the overload, since the
-    machine's speed drifts. Callers give three times what a call takes then.
+    The peak is a closed loop that keeps every permit busy, measured before, between and after the
+    overloads, since a machine's speed drifts. Callers give three times what a call takes then. The
+    queue is short, as docs/operations.md advises, so that p99 may grow by a quarter at most.
     """
     # A small call costs a quarter of a permit.
     permits = 4
     busy = 4 * permits
-    async with serve(repository, max_concurrency=permits, max_queue=busy // 2) as gateway:
-        callers = [Caller(gateway.address, 60.0)]
+    peaks: list[float] = []
+    reports: list[Report] = []
+    async with serve(repository, max_concurrency=permits, max_queue=busy // 8) as gateway:
+        patient = Caller(gateway.address, 60.0)
+        hurried = patient
         try:
-            await callers[0].learn("matte")
-            await callers[0].closed_loop(busy, 5.0, "matte")
-            before = await callers[0].closed_loop(busy, 15.0, "matte")
+            await patient.learn("matte")
+            await patient.closed_loop(busy, 5.0, "matte")
+            before = await patient.closed_loop(busy, 15.0, "matte")
             usual_s = before.latency(0.5)
+            peaks.append(before.goodput(usual_s))
             deadline_s = 3 * usual_s
             hurried = Caller(gateway.address, deadline_s)
-            callers.append(hurried)
             await hurried.learn("matte")
-            rate = 2 * before.goodput(usual_s)
-            report = await hurried.open_loop(rate, max(20.0, 4 * deadline_s), ("matte",))
-            after = await callers[0].closed_loop(busy, 10.0, "matte")
+            for _ in range(3):
+                seconds = max(15.0, 5 * usual_s)
+                load = hurried.open_loop(2 * peaks[-1], seconds, ("matte",), seed=len(peaks))
+                reports.append(await load)
+                quiet = await patient.closed_loop(busy, 12.0, "matte")
+                peaks.append(quiet.goodput(usual_s))
         finally:
-            for caller in callers:
-                await caller.close()
-    peak = (before.goodput(usual_s) + after.goodput(usual_s)) / 2
-    share = report.goodput(usual_s) / peak
-    p99_s, peak_p99_s = report.latency(0.99), before.latency(0.99)
+            await patient.close()
+            await hurried.close()
+    peak = sum(peaks) / len(peaks)
+    share = sum(report.goodput(usual_s) for report in reports) / len(reports) / peak
+    every = Report([outcome for report in reports for outcome in report.outcomes])
+    p99_s, peak_p99_s = every.latency(0.99), before.latency(0.99)
     return row(
         "overload, 2x capacity",
-        f"{rate:.1f}/s, peak {peak:.1f}/s",
-        "load itself",
-        report,
+        f"{2 * peak:.1f}/s, peak {peak:.1f}/s",
+        "load itself, 3 times",
+        every,
         float("nan"),
         note=(
             f"goodput {share:.0%} of peak; p99 of accepted {p99_s:.2f} s (at peak "
-            f"{peak_p99_s:.2f} s, deadline {deadline_s:.1f} s); {report.codes()}"
+            f"{peak_p99_s:.2f} s, deadline {deadline_s:.1f} s); {every.codes()}"
         ),
-        promise=share >= 0.9 and p99_s <= deadline_s,
+        promise=share >= 0.9 and p99_s <= 1.25 * peak_p99_s,
     )
 
 
