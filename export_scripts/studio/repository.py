@@ -46,6 +46,9 @@ def model_config(model: StudioModel, precision: Precision, source_sha256: str = 
     batching = config.dynamic_batching
     if model.queue_us:
         batching.max_queue_delay_microseconds = model.queue_us
+    # As in the compact models: later denoise steps and verification go first.
+    batching.priority_levels = 2
+    batching.default_priority_level = 2
     policy = batching.default_queue_policy
     policy.timeout_action = model_config_pb2.ModelQueuePolicy.REJECT
     policy.default_timeout_microseconds = _QUEUE_TIMEOUT_US

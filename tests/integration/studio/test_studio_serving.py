@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export_scripts.studio import serve_check  # noqa: E402
+from export_scripts.studio import serve_check
 
 ROOT = Path(__file__).parents[3]
 
