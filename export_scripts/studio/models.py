@@ -14,7 +14,7 @@ from export_scripts.studio.networks.diffusion import ControlledDenoiser, Denoise
 from export_scripts.studio.networks.images import ImageInput
 from export_scripts.studio.sizes import CONTEXT, TEXT_TOKENS
 from export_scripts.studio.spec import Port, Precision, StudioModel, examples
-from export_scripts.studio.wrap import Chain, Published, wrapper
+from export_scripts.studio.wrap import Chain, Published, with_batch, wrapper
 
 CONTROLS = ("pose", "depth", "canny", "segmentation")
 ALL = (Precision.FLOAT16, Precision.FLOAT32, Precision.BFLOAT16)
@@ -74,6 +74,7 @@ def denoiser_parameters(canvas: int) -> dict[str, str]:
 
 def detector(published: Published, reference: nn.Module, kind: str, **extra: str) -> StudioModel:
     """Make the face detector around a YuNet or SCRFD graph."""
+    published = with_batch(published, (3, 640, 640))
     before = (
         ImageInput((0.0,) * 3, (1.0,) * 3, bgr=True)
         if kind == "yunet"
@@ -90,7 +91,7 @@ def detector(published: Published, reference: nn.Module, kind: str, **extra: str
             "canvas": "640", "detector": kind, "nms_iou": "0.4",
             "score_threshold": "0.6" if kind == "yunet" else "0.5",
         } | extra,
-        max_batch=8,
+        max_batch=8 if published.batched else 1,
         opt_batch=1,
         precisions=WRAPPED,
         wrap=wrapper(published, DETECTOR_PORTS, before, after),
@@ -122,6 +123,7 @@ def published_encoder(
     published: Published, reference: nn.Module, recogniser: str, threshold: str, size: int
 ) -> StudioModel:
     """Make the identity encoder around a published graph (AuraFace, InsightFace, SFace)."""
+    published = with_batch(published, (3, 112, 112))
     raw = recogniser.startswith("sface")
     before = ImageInput((0.0,) * 3 if raw else (127.5,) * 3, (1.0,) * 3 if raw else (127.5,) * 3)
     after = UnitVector()
@@ -139,8 +141,8 @@ def published_encoder(
             "recogniser": recogniser, "template": "arcface-112",
             "match_threshold": threshold, "threshold_fmr": "0.001",
         },
-        max_batch=16,
-        opt_batch=4,
+        max_batch=16 if published.batched else 1,
+        opt_batch=4 if published.batched else 1,
         precisions=WRAPPED,
         wrap=wrapper(published, ports, before, after),
     )  # fmt: skip
@@ -242,6 +244,7 @@ def style_prompts(table: Tensor, styles: list[str]) -> StudioModel:
 
 def matte(published: Published, reference: nn.Module, kind: str, side: int) -> StudioModel:
     """Make the matting model around a MODNet or BiRefNet graph."""
+    published = with_batch(published, (3, side, side))
     birefnet = kind.startswith("birefnet")
     before = (
         ImageInput(matting.IMAGENET_MEAN, matting.IMAGENET_STD)
@@ -255,7 +258,8 @@ def matte(published: Published, reference: nn.Module, kind: str, side: int) -> S
     )
     return StudioModel(
         name="matting", network=Chain(before, reference, after), inputs=ports[0], outputs=ports[1],
-        example=examples(ports[0]), parameters={"canvas": str(side), "matte": kind}, max_batch=4,
+        example=examples(ports[0]), parameters={"canvas": str(side), "matte": kind},
+        max_batch=4 if published.batched else 1,
         opt_batch=1, precisions=WRAPPED, wrap=wrapper(published, ports, before, after),
     )  # fmt: skip
 

@@ -36,10 +36,12 @@ class Published:
     Attributes:
         graph: the graph, read from the file.
         outputs: the outputs that the decoder takes, in its order.
+        batched: whether the graph takes more than one image at once.
     """
 
     graph: onnx.ModelProto
     outputs: tuple[str, ...]
+    batched: bool = False
 
 
 def read_published(path: Path, outputs: tuple[str, ...] = ()) -> Published:
@@ -77,10 +79,7 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     graph = changed.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    keep = [value for value in graph.input if value.name not in constants]
-    del graph.input[:]
-    graph.input.extend(keep)
+    _drop_constant_inputs(graph)
     for value in graph.input:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     for value in graph.output:
@@ -100,6 +99,45 @@ def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
             shape[0] = 0
             tensor.CopyFrom(numpy_helper.from_array(shape, tensor.name))
     return changed
+
+
+def _drop_constant_inputs(graph: onnx.GraphProto) -> None:
+    # Old files list their weights among the inputs.
+    constants = {tensor.name for tensor in graph.initializer}
+    keep = [value for value in graph.input if value.name not in constants]
+    del graph.input[:]
+    graph.input.extend(keep)
+
+
+def with_batch(published: Published, shape: tuple[int, ...]) -> Published:
+    """Give a published graph a batch axis where its structure allows one, and say whether.
+
+    Some graphs spell out the batch in ways that cannot be told from other sizes (windows of a
+    Swin trunk). Such a graph is left as it is and served one image at a time.
+
+    Args:
+        published: the graph as read.
+        shape: channels and sizes of its input, without the batch.
+    """
+    freed = _modern(free_batch(published.graph))
+    source = freed.graph.input[0].name
+    original = onnx.ModelProto()
+    original.CopyFrom(published.graph)
+    _drop_constant_inputs(original.graph)
+    planes = torch.rand((2, *shape), generator=torch.Generator().manual_seed(4)) * 255
+    fixed = _modern(original)
+    try:
+        both = _run(freed, source, planes, published.outputs)
+        one = _run(fixed, source, planes[:1], published.outputs)
+    except Exception:
+        return Published(fixed, published.outputs)
+    for pair, single in zip(both, one, strict=True):
+        if pair.numel() != 2 * single.numel():
+            return Published(fixed, published.outputs)
+        # Heads that fold the batch into another axis cannot be compared by row here; parity does.
+        if pair.shape[0] == 2 and not torch.allclose(pair[:1], single, rtol=1e-3, atol=1e-3):
+            return Published(fixed, published.outputs)
+    return Published(freed, published.outputs, batched=True)
 
 
 def wrap(
@@ -122,13 +160,14 @@ def wrap(
         A graph whose tensors are called like the ports.
     """
     inputs, outputs = ports
-    body = _modern(free_batch(published.graph))
+    body = onnx.ModelProto()
+    body.CopyFrom(published.graph)
     if precision is Precision.FLOAT16:
         body = to_half(body)
     elif precision is Precision.BFLOAT16:
         raise WrapError("a published graph is served in float32 or float16")
     source = body.graph.input[0].name
-    example = _example(inputs)
+    example = _example(inputs, 2 if published.batched else 1)
     head = _part(before, example, [port.name for port in inputs], ["planes"])
     with torch.no_grad():
         planes = before(*example)
@@ -161,10 +200,10 @@ def as_published(network: nn.Module, shape: tuple[int, ...], outputs: tuple[str,
     return Published(_part(network, (planes,), ["input"], list(outputs), dynamic=False), outputs)
 
 
-def _example(ports: tuple[Port, ...]) -> tuple[Tensor, ...]:
+def _example(ports: tuple[Port, ...], batch: int) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(5)
     return tuple(
-        torch.randint(0, 256, (2, *port.dims), dtype=torch.uint8, generator=generator)
+        torch.randint(0, 256, (batch, *port.dims), dtype=torch.uint8, generator=generator)
         for port in ports
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("grpc_health", reason="the service's environment serves")
 
-from export_scripts.studio import serve_check  # noqa: E402
+from export_scripts.studio import serve_check
 
 ROOT = Path(__file__).parents[3]
 

@@ -88,6 +88,25 @@ def test_a_graph_exported_for_one_image_serves_a_batch_row_by_row(tmp_path: Path
     assert error.rows == 0.0
 
 
+class BakedBatch(nn.Module):
+    """Folds the picture into windows with a batch of 1 spelled out, as Swin trunks do."""
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        windows = planes.reshape(1, 3, 2, 256, 2, 256).permute(0, 2, 4, 1, 3, 5)
+        return windows.reshape(4, 3, 256, 256).mean(1).reshape(1, 1, 512, 512)
+
+
+def test_a_graph_that_bakes_its_batch_in_is_served_one_image_at_a_time(tmp_path: Path) -> None:
+    network = BakedBatch()
+    model = models.matte(as_published(network, (3, 512, 512), ("y",)), network, "modnet", 512)
+    assert model.max_batch == 1
+    path = export(model, tmp_path / "1", Precision.FLOAT32)
+    assert measure(model, path, Precision.FLOAT32, batch=1).absolute <= 1.0
+    free = detectors.YuNetShaped()
+    published = as_published(free, (3, 640, 640), detectors.YUNET_HEADS)
+    assert models.detector(published, free, "yunet").max_batch == 8
+
+
 def test_spelled_out_batches_in_reshapes_become_free() -> None:
     shape = numpy_helper.from_array(np.array([1, -1, 2], np.int64), "shape")
     graph = helper.make_graph(
