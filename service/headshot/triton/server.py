@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 _server_log = logging.getLogger("headshot.triton.tritonserver")
 
 _POLL_S = 0.1
-_PROBE_TIMEOUT_S = 5.0
+_PROBE_TIMEOUT_S = 3.0
 _LOG_LINE = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S+\] (.*)$")
 # Triton's information lines are its debug lines for a gateway's operator.
 # On a machine without a GPU the server reports each missing GPU library as an error.

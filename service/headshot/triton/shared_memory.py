@@ -2,7 +2,8 @@
 
 Optional and automatic: a region is registered with each server once, and a server that refuses it
 (another host, another container, a server that forbids it) gets its tensors over the wire. Memory
-is bounded; when it is used up, tensors go over the wire too.
+is bounded; when it is used up, tensors go over the wire too. Blocks are wiped when they are given
+back, so that no photo outlives its call here.
 
 A block is reused only when nobody can still write to it. An answered call has ended. Of a call that
 was cancelled, timed out or lost its connection nobody knows, so its output blocks are set aside
@@ -23,7 +24,7 @@ import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -66,11 +67,16 @@ class _Segment:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a segment, of a power-of-two capacity."""
+    """A piece of a segment, of a power-of-two capacity, of which `size` bytes are in use."""
 
     segment: _Segment
     offset: int
     capacity: int
+    size: int
+
+    def wipe(self) -> None:
+        """Overwrite the bytes in use: they are somebody's photo."""
+        np.frombuffer(self.segment.memory, np.uint8, self.size, self.offset)[:] = 0
 
     def array(self, spec: TensorSpec) -> Array:
         """Return a view of the block's beginning as an array."""
@@ -108,7 +114,7 @@ class Lease:
         if self._pool is None:
             return views
         for name, block in self.outputs.items():
-            whole = np.frombuffer(block.segment.memory, np.uint8, block.capacity, block.offset)
+            whole = np.frombuffer(block.segment.memory, np.uint8, block.size, block.offset)
             weakref.finalize(whole, self._pool.give_back, block)
             whole.flags.writeable = False
             views[name] = whole.data
@@ -170,7 +176,8 @@ class SharedMemoryPool:
         self._usable = False
 
     def give_back(self, block: Block) -> None:
-        """Make a block available again; may be called from any thread."""
+        """Wipe a block and make it available again; may be called from any thread."""
+        block.wipe()
         self._returned.append(block)
 
     def set_aside(self, block: Block, endpoint: Endpoint, model: str) -> None:
@@ -252,7 +259,7 @@ class SharedMemoryPool:
             self._free[block.capacity].append(block)
         capacity = 1 << (size - 1).bit_length()
         if self._free[capacity]:
-            return self._free[capacity].pop()
+            return replace(self._free[capacity].pop(), size=size)
         segment = next(
             (one for one in self._segments if one.used + capacity <= len(one.memory)), None
         )
@@ -260,7 +267,7 @@ class SharedMemoryPool:
             segment = self._grow(max(_SEGMENT_BYTES, capacity))
         if segment is None:
             return None
-        block = Block(segment, segment.used, capacity)
+        block = Block(segment, segment.used, capacity, size)
         segment.used += capacity
         return block
 

@@ -38,16 +38,20 @@ async def test_answers_are_the_same_with_and_without_shared_memory(
 
 
 async def test_an_answer_keeps_its_memory_while_it_is_in_use(
-    tiny_client: InferenceClient,
+    tiny_triton: EmbeddedTriton, tiny_client: InferenceClient
 ) -> None:
-    answers = []
+    views = []
     for seed in range(12):
         result = await tiny_client.infer(
-            "upscaler", {"image": image(seed, 160)}, deadline=Deadline.after(30)
+            "matting", {"image": image(seed)}, deadline=Deadline.after(30)
         )
-        answers.append(result.outputs["upscaled"][0, ::4, ::4])
-    for seed, answer in enumerate(answers):
-        np.testing.assert_array_equal(answer, image(seed, 160)[0])
+        views.append(result.outputs["alpha"][0, ::4, ::4])
+    async with InferenceClient([tiny_triton.grpc_url], shared_memory=False) as plain:
+        for seed, view in enumerate(views):
+            expected = await plain.infer(
+                "matting", {"image": image(seed)}, deadline=Deadline.after(30)
+            )
+            np.testing.assert_array_equal(view, expected.outputs["alpha"][0, ::4, ::4])
 
 
 async def test_memory_is_reused_when_answers_are_gone_and_removed_at_the_end(
@@ -136,14 +140,25 @@ def test_a_block_of_an_unfinished_call_waits_for_a_later_answer(
         block = pool.take(100_000)
         assert block is not None
         pool.set_aside(block, endpoint, "matting")
-        assert pool.take(100_000) is not block
+        assert pool.take(100_000) != block
         now = 1030.0
         pool.answered(endpoint, "matting", sent_at=1029.0)
-        assert pool.take(100_000) is not block
+        assert pool.take(100_000) != block
         now = 1070.0
         pool.answered(endpoint, "denoiser", sent_at=1069.0)
-        assert pool.take(100_000) is not block
+        assert pool.take(100_000) != block
         pool.answered(endpoint, "matting", sent_at=1069.0)
-        assert pool.take(100_000) is block
+        assert pool.take(100_000) == block
     finally:
         pool.close()
+
+
+async def test_nothing_of_a_photo_stays_in_shared_memory(tiny_triton: EmbeddedTriton) -> None:
+    async with InferenceClient([tiny_triton.grpc_url]) as client:
+        assert client.shared_memory is not None
+        result = await client.infer("matting", {"image": image(1)}, deadline=Deadline.after(30))
+        (path,) = client.shared_memory.files
+        assert any(path.read_bytes())
+        del result
+        gc.collect()
+        assert not any(path.read_bytes())
