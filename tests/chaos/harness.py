@@ -13,7 +13,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import psutil
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.integration.triton.tiny_repository import MODELS, build_repository
 
@@ -23,9 +26,9 @@ START_S = 240.0
 
 
 def serving_repository(folder: Path) -> tuple[Path, list[str]]:
-    """Return a complete model repository and the names of the models that stand in.
+    """Return a complete model repository and the names of those that stand in.
 
-    It is the committed one. Where one of its models is missing, a tiny random network with the same
+    It is the committed one. Where one of its models is missing, a tiny network with the same
     tensors takes its place, so that faults can be tried without trained weights.
     """
     trained = ROOT / "model_repository"
@@ -36,7 +39,40 @@ def serving_repository(folder: Path) -> tuple[Path, list[str]]:
         if name not in missing:
             shutil.copytree(trained / name, folder / name, dirs_exist_ok=True)
     build_repository(folder, models=missing)
+    if "matting" in missing:
+        _matte_an_ellipse(folder / "matting" / "1" / "model.onnx")
     return folder, missing
+
+
+def _matte_an_ellipse(path: Path) -> None:
+    """Write a matting network that sees head and shoulders in the middle of any picture.
+
+    A random network finds nobody, and the service rightly refuses such a photo.
+    """
+    y, x = np.mgrid[0:512, 0:512].astype(np.float32) / 256 - 1
+    distance = np.minimum(np.hypot(x / 0.35, (y + 0.25) / 0.5), np.hypot(x / 0.8, (y - 0.9) / 0.6))
+    mask = np.clip((1.05 - distance) * 10, 0, 1) * 255
+    nodes = [
+        helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["grey"], axes=[3], keepdims=1),
+        helper.make_node("Mul", ["grey", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "mask"], ["levels"]),
+        helper.make_node("Cast", ["levels"], ["alpha"], to=TensorProto.UINT8),
+    ]
+    kind, side = TensorProto.UINT8, [512, 512]
+    graph = helper.make_graph(
+        nodes,
+        "ellipse",
+        [helper.make_tensor_value_info("image", kind, ["batch", *side, 3])],
+        [helper.make_tensor_value_info("alpha", kind, ["batch", *side, 1])],
+        [
+            numpy_helper.from_array(np.zeros((), np.float32), "zero"),
+            numpy_helper.from_array(mask[None, :, :, None].astype(np.float32), "mask"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 9
+    onnx.save(model, path)
 
 
 class Gateway:

@@ -31,7 +31,7 @@ async def run(names: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="headshot-chaos-") as folder:
         repository, stand_ins = serving_repository(Path(folder))
         if stand_ins:
-            print(f"random networks stand in for: {', '.join(stand_ins)}", flush=True)
+            print(f"tiny networks stand in for: {', '.join(stand_ins)}", flush=True)
         rows = []
         for name in names:
             print(f"running: {name}", file=sys.stderr, flush=True)
