@@ -62,9 +62,16 @@ def _fill_holes(alpha: U8 | F32, subject: U8) -> U8 | F32:
     for i in range(1, count):
         x, y, w, h, area = stats[i]
         inside = x > 0 and y > 0 and x + w < width and y + h < height
-        if inside and area < 0.004 * subject.size:
-            hole = cv2.dilate((labels == i).astype(np.uint8), np.ones((3, 3), np.uint8))
-            alpha[hole > 0] = full
+        if not inside or area >= 0.004 * subject.size:
+            continue
+        window = (slice(max(0, y - 4), y + h + 4), slice(max(0, x - 4), x + w + 4))
+        hole = (labels[window] == i).astype(np.uint8)
+        ring = cv2.dilate(hole, np.ones((7, 7), np.uint8)) - cv2.dilate(
+            hole, np.ones((3, 3), np.uint8)
+        )
+        # A gap in a fading edge is no hole: what lies around one is surely subject.
+        if ring.any() and float(alpha[window][ring > 0].mean()) > 0.85 * full:
+            alpha[window][cv2.dilate(hole, np.ones((3, 3), np.uint8)) > 0] = full
     return alpha
 
 

@@ -19,6 +19,7 @@ from headshot.imaging import (
     framing,
     geometry,
     grain,
+    matte_prior,
     retouch,
     tone,
 )
@@ -88,7 +89,8 @@ def cut_person(
     if master.shape[0] != side:
         master = geometry.resize(master, (side, side))
     ratio = side / canvas
-    rough = mattes.clean(alpha_small, seed=frame.landmarks[2] * (alpha_small.shape[0] / canvas))
+    sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
+    rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / canvas))
     alpha_canvas = mattes.refine_alpha(rough, candidate)
     # Measured once on the canvas, applied as a table at any resolution.
     _, toned = tone.adjust(candidate, frame.landmarks, alpha_canvas, tone_spec)
