@@ -9,7 +9,7 @@ RUN python -m venv /opt/headshot \
     && /opt/headshot/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md ./
 COPY service service
-RUN /opt/headshot/bin/pip install --no-cache-dir "setuptools>=80" \
+RUN /opt/headshot/bin/pip install --no-cache-dir "setuptools==80.9.0" \
     && /opt/headshot/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM ${PYTHON_IMAGE}

@@ -76,6 +76,21 @@ def test_every_setting_in_the_manifests_is_a_setting_of_the_gateway() -> None:
     assert {name.lower() for name in names} <= set(Settings.model_fields)
 
 
+def test_the_gateway_reads_the_values_of_both_manifests(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    configmap = _object(_base(), "ConfigMap", "headshot-gateway")
+    for values in (document["services"]["gateway"]["environment"], configmap["data"]):
+        with monkeypatch.context() as patch:
+            for name, value in values.items():
+                patch.setenv(name, value)
+            settings = Settings()
+        assert settings.host == "0.0.0.0"
+        assert settings.triton_url
+        assert not settings.shared_memory
+        # Beyond loopback either TLS and credentials, or the word that says so.
+        assert settings.insecure != bool(settings.tls_certificate and settings.credentials)
+
+
 @needs_kustomize
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_an_overlay_builds_and_its_references_hold(overlay: Path) -> None:
