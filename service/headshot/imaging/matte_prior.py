@@ -7,12 +7,16 @@ to expect and cut again by colour. A crisp matte passes untouched.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.face import shape_of
+
+Matte = TypeVar("Matte", U8, F32)
 
 _SIDE = 256
 _CRISP = 0.022
@@ -34,7 +38,7 @@ def greyness(alpha: U8 | F32) -> float:
     return float(unsure / max(1.0, float(edge.sum()) / 2) / max(grey.shape))
 
 
-def reinforce(alpha: U8 | F32, image: U8, landmarks: NDArray[np.floating]) -> U8 | F32:
+def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte:
     """Return the matte, its undecided regions decided.
 
     Args:
@@ -60,9 +64,8 @@ def reinforce(alpha: U8 | F32, image: U8, landmarks: NDArray[np.floating]) -> U8
     decided = _cut(small, belief)
     soft = cv2.GaussianBlur(decided, (0, 0), 1.2)
     grown = np.clip(cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
-    if alpha.dtype == np.uint8:
-        return np.asarray(np.rint(grown * 255), np.uint8)
-    return np.asarray(grown, np.float32)
+    scaled = np.rint(grown * 255) if alpha.dtype == np.uint8 else grown
+    return np.asarray(scaled, alpha.dtype)
 
 
 def expected_shape(landmarks: NDArray[np.floating], size: tuple[int, int]) -> F32:

@@ -28,6 +28,7 @@ from headshot.imaging.framing_model import (
 
 _CROWN_ALLOWANCE = 0.35
 """Face units of hair above the average crown that an unmatted plan leaves room for."""
+_HIGHEST_HAIR = 3.0
 
 
 def plan_portrait(
@@ -96,8 +97,11 @@ def edges_touched(alpha: F32, landmarks: NDArray[Any]) -> EdgeTouch:
     )
     solid = alpha[:, near] > 0.5
     rows = np.flatnonzero(solid.any(axis=1))
-    crown = float(rows[0]) if rows.size else face.crown_y
-    top = bool((alpha[:band, near] > 0.4).any(axis=0).sum() > 0.12 * face.scale)
+    # A door frame or a flag may pass for hair, but no hair stands three face units above the eyes.
+    highest = face.eyes[1] - _HIGHEST_HAIR * face.scale
+    crown = max(float(rows[0]) if rows.size else face.crown_y, highest)
+    met = int((alpha[:band, near] > 0.4).any(axis=0).sum())
+    top = bool(highest <= 0 and met > 0.12 * face.scale)
     sides: list[float | None] = []
     for edge in (alpha[:, :band], alpha[:, -band:]):
         hits = np.flatnonzero((edge > 0.4).any(axis=1))

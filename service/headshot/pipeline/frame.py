@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging import framing, geometry
+from headshot.imaging import framing, geometry, matte_prior
 from headshot.imaging.framing import EdgeTouch, FramingSpec, PortraitFrame
 from headshot.pipeline import pictures
 from headshot.pipeline.call import Call
@@ -46,7 +46,7 @@ async def frame_photo(
 
     def plan() -> Framed:
         height, width = photo.shape[:2]
-        touch = _touch(alpha, face, width)
+        touch = _touch(matte_prior.reinforce(alpha, photo, face.landmarks), face, width)
         frame = framing.plan_portrait(
             face.landmarks,
             face.box,

@@ -98,6 +98,15 @@ def test_settling_finds_cut_hair_in_the_matte() -> None:
     assert settled.coverage()[2, middle - 40 : middle + 40].min() == 255
 
 
+def test_a_door_frame_above_the_head_is_not_taken_for_cut_hair() -> None:
+    landmarks = landmarks_at(500, 700, 120)
+    alpha = np.zeros((1400, 1000), np.float32)
+    alpha[:, 380:620] = 1
+    leaked = framing.edges_touched(alpha, landmarks)
+    assert not leaked.top
+    assert leaked.crown == pytest.approx(700 - 3 * 120, abs=3)
+
+
 class TestCrops:
     def frame_and_alpha(self) -> tuple[framing.PortraitFrame, material.F32]:
         return material.astronaut_frame(), material.person_alpha()
