@@ -17,7 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 
 from headshot.models.licences import LicenceError, LicenceMode, check_content
 from headshot.models.manifest import Checkpoint, Manifest, Profile, load_manifest
@@ -78,20 +77,21 @@ def list_models(
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(title=f"checkpoints in {folder}")
-    for heading in ("name", "stage", "profile", "licence", "commercial", "size", "state"):
-        table.add_column(heading, overflow="fold")
+    line = "{:<21} {:<20} {:<35} {:<10} {:>10}  {}"
+    typer.echo(f"checkpoints in {folder}")
+    typer.echo(line.format("name", "stage", "licence", "commercial", "size", "state"))
     for row in rows:
-        table.add_row(
-            f"{row['name']}{'' if row['required'] else ' (optional)'}",
-            str(row["stage"]),
-            str(row["profile"]),
-            str(row["licence"]),
-            "yes" if row["commercial"] else "NO",
-            _megabytes(row["size"]),
-            str(row["state"]),
+        state = str(row["state"]) if row["required"] else f"{row['state']} (optional)"
+        typer.echo(
+            line.format(
+                str(row["name"]),
+                str(row["stage"]),
+                str(row["licence"]),
+                "yes" if row["commercial"] else "NO",
+                _megabytes(row["size"]),
+                state,
+            )
         )
-    Console().print(table)
 
 
 @models_app.command("pull")
