@@ -99,7 +99,7 @@ def hard_patches(data: Path, graph: Graph, every: int, seed: int) -> list[Bytes]
     """Cut the detector's own mistakes in all negatives and in every n-th photo of people."""
     rng = np.random.default_rng(seed)
     patches = []
-    jobs = [(Pack(data / "negatives"), 1, (1.0, 1.7, 3.0)), (Pack(data / "faces"), every, (1.0,))]
+    jobs = [(Pack(data / "negatives"), 1, (1.3,)), (Pack(data / "faces"), every, (1.0,))]
     for pack, step, zooms in jobs:
         for index in tqdm(range(0, len(pack), step), desc="hard", mininterval=10):
             known = np.asarray(pack.records[index]["faces"], np.float32).reshape(-1, 16)[:, :4]

@@ -17,7 +17,7 @@ from export_scripts.datasets.selfie import SelfieSegmenter
 from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs, snapshot_root
 from export_scripts.datasets.sources import CCP, KODAK, LONDON, WALLPAPERS, read_source
 from export_scripts.datasets.yunet import YuNet
-from export_scripts.evaluation.runtime import Bytes, Graph, latency_ms
+from export_scripts.evaluation.runtime import Bytes, Graph
 from export_scripts.metrics import Metric
 
 NAME = "matting"
@@ -151,11 +151,7 @@ def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
     cv2.setNumThreads(1)
     data = snapshot_root(data)
     graph = repository / NAME / "1" / "model.onnx"
-    latency = latency_ms(graph, (CANVAS, CANVAS, 3))
-    return [
-        *measure(served_matte(Graph(graph)), data, teachers),
-        Metric(NAME, "latency, 2 threads bf16", latency, "ms", 60.0, "lower"),
-    ]
+    return measure(served_matte(Graph(graph)), data, teachers)
 
 
 def measure(matte: Matte, data: Path, teachers: Path) -> list[Metric]:

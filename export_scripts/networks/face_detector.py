@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export_scripts.networks.face_refiner import Refiner, crop_squares, place
+from export_scripts.networks.face_refiner import Refiner, crop_squares, place, refine_both_ways
 from export_scripts.networks.layers import convolution
 
 CANVAS = 640
@@ -149,7 +149,7 @@ class ServingModule(nn.Module):
         x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         boxes, _ = self.propose(x)
         crops, squares = crop_squares(x, boxes)
-        refined = self.network.refiner(crops).reshape(-1, CANDIDATES, FIELDS)
+        refined = refine_both_ways(self.network.refiner, crops).reshape(-1, CANDIDATES, FIELDS)
         boxes, landmarks = place(refined[..., 1:], squares)
         score = torch.sigmoid(refined[..., 0])
         best, order = torch.topk(score, CANDIDATES, dim=1, sorted=True)

@@ -48,6 +48,20 @@ class Refiner(nn.Module):
         return prediction
 
 
+def refine_both_ways(refiner: nn.Module, crops: Tensor) -> Tensor:
+    """Mean of what the refiner says of crops [N,3,64,64] and of their mirror images, [N,15].
+
+    Averaging the two halves no bias but cuts the scatter of landmarks, and what looks like a face
+    one way only loses score.
+    """
+    first: Tensor = refiner(crops)
+    second: Tensor = refiner(crops.flip(-1))
+    # x1, y1, x2, y2, then the points: mirrored, x changes its sign and left and right their places.
+    order = [0, 3, 2, 1, 4, 7, 8, 5, 6, 9, 10, 13, 14, 11, 12]
+    sign = torch.tensor([1.0] + [-1.0, 1.0] * 7)
+    return (first + second[:, order] * sign) * 0.5
+
+
 def crop_squares(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Cut a square around each box by whole pixels.
 

@@ -3,8 +3,9 @@
     python -m export_scripts.training.matting --data DIR --out DIR [--minutes 60] [--resume]
 
 `--data` holds the packs of export_scripts.datasets.mattes. First the trunk alone learns what is
-person, on photos of 128 and then of 256 pixels; then both learn together, the detail path on a
-256 pixel crop at an edge of a 512 pixel photo. Ends at a set time; checkpoints every 2.5 minutes.
+person, on photos of 128 and then of 256 pixels; then every second batch trains both, the detail
+path on a 256 pixel crop at an edge of a 512 pixel photo. Ends at a set time; checkpoints every 2.5
+minutes.
 """
 
 from __future__ import annotations
@@ -25,25 +26,30 @@ from export_scripts.networks.matting import CANVAS, SEMANTIC_STRIDE, TRUNK, Matt
 from export_scripts.training.matting_samples import MattingSamples
 from export_scripts.training.wallclock import WallClockRun
 
-# (share of the time after which it ends, side of the photos, batch); the last one trains both.
-PHASES = ((0.25, 128, 32), (0.5, TRUNK, 16), (1.0, CANVAS, 8))
+# (share of the time after which it ends, batches (side, rows) in turn); CANVAS trains both parts.
+PHASES = (
+    (0.25, ((128, 32),)),
+    (0.5, ((TRUNK, 16),)),
+    (1.0, ((TRUNK, 16), (CANVAS, 6))),
+)
 CROP = 256
 LEARNING_RATE = 1.5e-3
 
 
 class Batches(IterableDataset[list[Tensor]]):
-    """Endless batches of one size: image uint8 [B,S,S,3], alpha and confidence uint8 [B,S,S]."""
+    """Endless batches: image uint8 [B,S,S,3], alpha and confidence uint8 [B,S,S]."""
 
-    def __init__(self, data: Path, side: int, count: int, seed: int) -> None:
-        self.data, self.side, self.count, self.seed = data, side, count, seed
+    def __init__(self, data: Path, sizes: tuple[tuple[int, int], ...], seed: int) -> None:
+        self.data, self.sizes, self.seed = data, sizes, seed
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         cv2.setNumThreads(1)
         samples = MattingSamples(self.data)
         rng = np.random.default_rng(self.seed)
         while True:
-            rows = [samples.sample(rng, self.side) for _ in range(self.count)]
-            yield [torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True)]
+            for side, count in self.sizes:
+                rows = [samples.sample(rng, side) for _ in range(count)]
+                yield [torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True)]
 
 
 def gradient_error(alpha: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
@@ -118,22 +124,22 @@ def train(data: Path, out: Path, minutes: float, seed: int, resume: bool) -> Non
     network = MattingNetwork().train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.02)
-    run = WallClockRun(network, [optimizer], out, minutes=minutes, decay=0.997)
+    run = WallClockRun(network, [optimizer], out, minutes=minutes, decay=0.985)
     if resume:
         run.resume()
     bar = tqdm(total=round(minutes * 60), unit="s", mininterval=15, initial=int(run.spent))
     shown: dict[str, float] = {}
     generator = torch.Generator().manual_seed(seed + run.step_count)
-    side = 0
+    sizes: tuple[tuple[int, int], ...] = ()
     loader: Iterator[list[Tensor]] = iter(())
     while run.start_step():
-        wanted, count = next((p[1:] for p in PHASES if run.progress < p[0]), PHASES[-1][1:])
-        if wanted != side:
-            side = wanted
-            batches = Batches(data, side, count, seed + run.step_count)
+        wanted = next((sides for end, sides in PHASES if run.progress < end), PHASES[-1][1])
+        if wanted != sizes:
+            sizes = wanted
+            batches = Batches(data, sizes, seed + run.step_count)
             loader = iter(DataLoader(batches, None, num_workers=1))
-        joint = side == CANVAS
         images, alpha, confidence = next(loader)
+        joint = images.shape[1] == CANVAS
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         x = x.contiguous(memory_format=torch.channels_last)
         truth, trust = alpha[:, None].float() / 255, confidence[:, None].float() / 255
