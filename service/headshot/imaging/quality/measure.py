@@ -92,7 +92,16 @@ def measure(
         "ratio",
         standard="CompressionArtifacts",
     )
-    _context(sheet, result, np.asarray(landmarks, np.float64), alpha, background is not None)
+    shrunk, _, points, matte, ground = pictures
+    _context(sheet, shrunk, points, matte, ground is not None)
+    eyes = ofiq.inter_eye_distance(landmarks, face_angles(landmarks).yaw)
+    sheet.add(
+        "context.inter_eye_distance",
+        eyes.value,
+        "px",
+        component=eyes.component,
+        standard="InterEyeDistance",
+    )
     return QualityReport(tuple(sheet.measures))
 
 
@@ -184,14 +193,6 @@ def _context(
     add("context.head_height", frame.head_height, "fraction")
     size = ofiq.head_size(landmarks, result.shape[0])
     add("context.head_size", size.value, "fraction", component=size.component, standard="HeadSize")
-    eyes = ofiq.inter_eye_distance(landmarks, face_angles(landmarks).yaw)
-    add(
-        "context.inter_eye_distance",
-        eyes.value,
-        "px",
-        component=eyes.component,
-        standard="InterEyeDistance",
-    )
     add("context.margin_top", frame.margin_top, "fraction", standard="MarginAboveOfTheFaceImage")
     add("context.margin_sides", frame.margin_sides, "fraction")
     add("context.margin_chin", frame.margin_chin, "fraction", standard="MarginBelowOfTheFaceImage")

@@ -107,7 +107,7 @@ class EdgeQuality:
 
 
 def edge_quality(
-    result: U8, alpha: F32, background: U8, reference: U8, *, side: int = 640
+    result: U8, alpha: F32, background: U8, reference: U8, *, side: int = 320
 ) -> EdgeQuality:
     """Return how clean the outline is.
 
@@ -116,26 +116,21 @@ def edge_quality(
         alpha: float32 [h, w] it was made with.
         background: uint8 [h, w, 3], the new background alone.
         reference: uint8 [h, w, 3], the photo in the same frame, with the old background.
-        side: working size.
+        side: working size of halo and spill.
     """
+    width = _edge_width(alpha)
     ratio = min(1.0, side / max(alpha.shape))
     size = (round(alpha.shape[1] * ratio), round(alpha.shape[0] * ratio))
     area = cv2.INTER_AREA
     matte = np.asarray(cv2.resize(alpha, size, interpolation=area), np.float32)
     soft = (matte > 0.15) & (matte < 0.85)
-    outline = cv2.morphologyEx(
-        (matte > 0.5).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)
-    )
-    length = max(1.0, float(outline.sum()) / 2)
-    # Between 0.15 and 0.85 lies 0.7 of a linear ramp.
-    width = float(soft.sum()) / length / 0.7 / max(size)
     if int(soft.sum()) < 20:
         return EdgeQuality(halo=0.0, spill=0.0, width=width)
     new, old, shown = (
         to_lab(np.asarray(cv2.resize(image, size, interpolation=area), np.uint8))
         for image in (background, reference, result)
     )
-    box = (15, 15)
+    box = (9, 9)
     solid = (matte > 0.97).astype(np.float32)
     empty = (matte < 0.03).astype(np.float32)
     subject = _mean_of(shown, solid, box)
@@ -156,6 +151,15 @@ def edge_quality(
     share = (residual * towards).sum(axis=1) / distance
     spill = float(np.mean(np.clip(share[telling], 0, 1))) if telling.sum() > 20 else 0.0
     return EdgeQuality(halo=float(np.mean(over)), spill=spill, width=width)
+
+
+def _edge_width(alpha: F32) -> float:
+    """Return the mean width of the soft edge over the side, at the matte's own size."""
+    soft = int(((alpha > 0.15) & (alpha < 0.85)).sum())
+    solid = (alpha > 0.5).astype(np.uint8)
+    outline = cv2.morphologyEx(solid, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    # Between 0.15 and 0.85 lies 0.7 of a linear ramp; the gradient marks both sides of the line.
+    return float(soft / max(1.0, float(outline.sum()) / 2) / 0.7 / max(alpha.shape))
 
 
 def _mean_of(lab: F32, weight: F32, box: tuple[int, int]) -> F32:
