@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,21 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 
 def test_the_unet_of_a_single_file_arrives_whole() -> None:
-    source, target = scramble(unet_of(NARROW, 256)), unet_of(NARROW, 256)
-    single = unet_names(source.state_dict(), LAYERS)
+    # Depth as in the public file, channels narrow.
+    deep = replace(NARROW, unet_layers=2)
+    source, target = scramble(unet_of(deep, 256)), unet_of(deep, 256)
+    single = unet_names(source.state_dict(), 2)
+    # What is known of SD-1.5's own file: 686 tensors, among them these.
+    assert len(single) == 686
+    assert {
+        "model.diffusion_model.time_embed.0.weight",
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight",
+        "model.diffusion_model.input_blocks.3.0.op.weight",
+        "model.diffusion_model.middle_block.1.proj_in.weight",
+        "model.diffusion_model.output_blocks.2.1.conv.weight",
+        "model.diffusion_model.output_blocks.5.2.conv.weight",
+        "model.diffusion_model.out.2.weight",
+    } <= set(single)
     checkpoints.fill_unet(target, single)
     assert same(source, target)
 
