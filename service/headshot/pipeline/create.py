@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from headshot.deadline import Deadline
 from headshot.errors import StyleError, VerificationFailedError
-from headshot.imaging import background, framing, renditions
+from headshot.imaging import background, framing, renditions, tone
 from headshot.imaging import matte as mattes
 from headshot.imaging.background import BackgroundChoice, BackgroundSpec
 from headshot.imaging.decode import DecodeLimits, decode_photo
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
 from headshot.imaging.renditions import RenditionSpec
+from headshot.imaging.tone import ToneSpec
 from headshot.pipeline import (
     capture,
     conditioning,
@@ -54,7 +55,7 @@ from headshot.pipeline.team import TeamLook
 Image = NDArray[np.uint8]
 
 # Measures that another strength can mend, and by which factor it is changed then.
-_REMEDIES = {"realism.texture_kept": 0.5, "realism.noise": 1.5}
+_REMEDIES = {"realism.texture_kept": 0.5, "realism.detail_kept": 0.5, "realism.noise": 1.5}
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,13 @@ class Wish:
         specs: files to make.
         ground: background; of kind auto where the face shall decide.
         retouch: none, light or standard.
+        tone: targets of exposure, balance and contrast.
     """
 
     specs: tuple[RenditionSpec, ...]
     ground: BackgroundSpec
     retouch: str
+    tone: ToneSpec
 
 
 def resolve(
@@ -105,7 +108,7 @@ def resolve(
         if options.background is None
         else _wished_ground(style, options.background, limits or DecodeLimits())
     )
-    return Wish(specs, ground, options.retouch or str(style.retouch))
+    return Wish(specs, ground, options.retouch or str(style.retouch), style.tone_spec())
 
 
 def _wished_ground(style: Style, wish: BackgroundWish, limits: DecodeLimits) -> BackgroundSpec:
@@ -181,6 +184,8 @@ class Maker:
         wish = await self.engine.workers.run(
             call.deadline, resolve, style, options, self.cmyk, self.limits
         )
+        if look is not None:
+            wish = replace(wish, tone=tone.for_team(wish.tone))
         seen = await capture.examine_set(
             self.engine, call, request.photos, self.limits, self.working_side, request.template
         )
@@ -304,7 +309,7 @@ class Maker:
                 alpha_small,
                 framed.frame,
                 canvas,
-                style.tone_spec(),
+                wish.tone,
                 wish.retouch,
             )
 
@@ -399,7 +404,7 @@ class Maker:
                     draft.alpha_small,
                     framed.frame,
                     side,
-                    style.tone_spec(),
+                    wish.tone,
                     wish.retouch,
                 )
             return files.make_files(
