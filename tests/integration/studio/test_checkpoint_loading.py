@@ -58,7 +58,7 @@ def same(first: torch.nn.Module, second: torch.nn.Module) -> bool:
 
 def test_the_unet_of_a_single_file_arrives_whole() -> None:
     # Depth as in the public file, channels narrow.
-    deep = replace(NARROW, unet_layers=2)
+    deep = replace(NARROW, unet_layers=2, unet=(32, 64, 128, 128))
     source, target = scramble(unet_of(deep, 256)), unet_of(deep, 256)
     single = unet_names(source.state_dict(), 2)
     # What is known of SD-1.5's own file: 686 tensors, among them these.
