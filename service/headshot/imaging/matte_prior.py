@@ -19,7 +19,7 @@ from headshot.imaging.face import shape_of
 Matte = TypeVar("Matte", U8, F32)
 
 _SIDE = 256
-_CRISP = 0.022
+_CRISP = 0.0265
 """Mean width of the grey edge, over the side, up to which a matte is taken as it is."""
 _SHAPE_WEIGHT = 0.8
 _ITERATIONS = 2
@@ -62,7 +62,7 @@ def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte
     points = np.asarray(landmarks, np.float64) * (size[0] / image.shape[1])
     belief = _combined(rough, expected_shape(points, size))
     decided = _cut(small, belief)
-    soft = cv2.GaussianBlur(decided, (0, 0), 1.2)
+    soft = belief if decided is None else cv2.GaussianBlur(decided, (0, 0), 1.2)
     grown = np.clip(cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     scaled = np.rint(grown * 255) if alpha.dtype == np.uint8 else grown
     return np.asarray(scaled, alpha.dtype)
@@ -99,14 +99,14 @@ def _combined(alpha: F32, shape: F32) -> F32:
     return np.asarray(1 / (1 + np.exp(-total)), np.float32)
 
 
-def _cut(image: U8, belief: F32) -> F32:
-    """Return 0/1 float32: GrabCut (Rother et al. 2004) seeded by the belief."""
+def _cut(image: U8, belief: F32) -> F32 | None:
+    """Return 0/1 float32 by GrabCut (Rother et al. 2004), or None where colour cannot tell."""
     plain = np.asarray(belief > 0.5, np.float32)
     labels = np.asarray(np.where(belief > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD), np.uint8)
     labels[belief < 0.06] = cv2.GC_BGD
     labels[belief > 0.97] = cv2.GC_FGD
     if not ((labels == cv2.GC_BGD).any() and (labels == cv2.GC_FGD).any()):
-        return plain
+        return None
     cv2.setRNGSeed(7)  # the colour models start from k-means
     cv2.grabCut(
         image,
@@ -121,5 +121,5 @@ def _cut(image: U8, belief: F32) -> F32:
     # Colour decides between likely things; it may not overrule what is believed.
     belief_area = max(1.0, float(plain.sum()))
     gained = float((found * (belief < 0.3)).sum()) / belief_area
-    lost = float(((1 - found) * (belief > 0.75)).sum()) / belief_area
-    return found if gained < 0.06 and lost < 0.08 else plain
+    lost = float(((1 - found) * (belief > 0.6)).sum()) / belief_area
+    return found if gained < 0.06 and lost < 0.08 else None
