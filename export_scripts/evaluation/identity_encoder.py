@@ -211,9 +211,6 @@ def _calibration(folder: Path, encoder: Encoder, threshold: float) -> list[Metri
             MODEL,
             f"false match rate at the threshold ({len(impostor) / 1e6:.1f}M held-out pairs)",
             float((impostor >= threshold).mean()),
-            "",
-            2e-3,
-            "lower",
         ),
         Metric(
             MODEL,
