@@ -173,10 +173,9 @@ class AsyncHeadshotClient:
     ) -> AsyncIterator[Any]:
         for attempt in range(self._retry.attempts):
             begun = False
+            call = method(request, timeout=timeout_s or self._timeout_s, metadata=self._metadata)
             try:
-                async for response in method(
-                    request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
-                ):
+                async for response in call:
                     begun = True
                     yield response
                 return
@@ -186,6 +185,9 @@ class AsyncHeadshotClient:
                 if begun or last or not failure.retryable:
                     raise failure from None
                 await asyncio.sleep(self._retry.pause(attempt, failure.retry_after_s))
+            finally:
+                # Whoever stops reading wants no more of it; nothing happens to a finished call.
+                call.cancel()
 
     async def encode_identity(
         self, request: pb.EncodeIdentityRequest, timeout_s: float | None = None
@@ -260,6 +262,8 @@ class AsyncHeadshotClient:
                 yield response
         except grpc.aio.AioRpcError as error:
             raise HeadshotCallError(error) from None
+        finally:
+            call.cancel()
 
     async def list_styles(self, timeout_s: float | None = None) -> pb.ListStylesResponse:
         """List the style guides."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from headshot.errors import HeadshotError
@@ -36,9 +36,15 @@ class AuditTrail:
     def __init__(self, log: AuditLog | None) -> None:
         self._log = log
 
-    @contextmanager
-    def record(self, method: str, call: Call, consent: str, photos: int = 0) -> Iterator[Entry]:
-        """Append a record when the work ends; its outcome is OK or the error's reason."""
+    @asynccontextmanager
+    async def record(
+        self, method: str, call: Call, consent: str, photos: int = 0
+    ) -> AsyncIterator[Entry]:
+        """Append a record when the work ends; its outcome is OK or the error's reason.
+
+        The record is written on a thread, since the disk may be slow, and also when the caller
+        goes away meanwhile.
+        """
         entry = Entry()
         outcome = "OK"
         try:
@@ -53,23 +59,22 @@ class AuditTrail:
             outcome = "INTERNAL"
             raise
         finally:
-            self._append(method, call, consent, photos, outcome, entry)
+            await self._append(method, call, consent, photos, outcome, entry)
 
-    def _append(
+    async def _append(
         self, method: str, call: Call, consent: str, photos: int, outcome: str, entry: Entry
     ) -> None:
         if self._log is None:
             return
         current = request_context.current()
-        self._log.append(
-            AuditRecord(
-                request_id=call.request_id,
-                tenant=current.tenant if current else request_context.ANONYMOUS,
-                credential=current.credential if current else "",
-                method=f"headshot.v1.HeadshotService/{method}",
-                outcome=outcome,
-                consent_reference=consent,
-                photos=photos,
-                **entry.facts,  # type: ignore[arg-type]
-            )
+        record = AuditRecord(
+            request_id=call.request_id,
+            tenant=current.tenant if current else request_context.ANONYMOUS,
+            credential=current.credential if current else "",
+            method=f"headshot.v1.HeadshotService/{method}",
+            outcome=outcome,
+            consent_reference=consent,
+            photos=photos,
+            **entry.facts,  # type: ignore[arg-type]
         )
+        await asyncio.shield(asyncio.to_thread(self._log.append, record))

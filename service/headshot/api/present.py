@@ -12,12 +12,14 @@ from headshot.pipeline.capture_advice import SetAdvice
 from headshot.pipeline.results import (
     CandidateImage,
     CandidateReport,
+    DenoiseResult,
     HeadshotResult,
     Intermediates,
     PhotoReport,
     RenditionFile,
     Verification,
 )
+from headshot.pipeline.service import MatteResult
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, quality_pb2, style_pb2, timing_pb2
 
@@ -108,6 +110,30 @@ def quality(report: QualityReport) -> quality_pb2.QualityReport:
 def candidate(item: CandidateImage) -> pb.Candidate:
     """Return one candidate's picture."""
     return pb.Candidate(index=item.index, image=png(item.image), strength=item.strength)
+
+
+def denoised(result: DenoiseResult, call: Call) -> pb.DenoiseResult:
+    """Return the candidates of one denoise call."""
+    return pb.DenoiseResult(
+        candidates=[candidate(item) for item in result.candidates],
+        reference=png(result.reference),
+        photo=photo(result.photo),
+        timings=timings(call),
+        request_id=call.request_id,
+    )
+
+
+def matte(result: MatteResult, call: Call) -> pb.MatteResponse:
+    """Return a cut-out."""
+    height, width = result.alpha.shape
+    return pb.MatteResponse(
+        alpha=encode_mask(result.alpha),
+        cutout=png(result.cutout) if result.cutout is not None else b"",
+        width=width,
+        height=height,
+        timings=timings(call),
+        request_id=call.request_id,
+    )
 
 
 def candidate_report(item: CandidateReport) -> pb.CandidateReport:

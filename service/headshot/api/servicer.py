@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from headshot import __version__
 from headshot.api import parse, present
@@ -12,7 +13,7 @@ from headshot.api.streams import with_events
 from headshot.api.team import TeamRpc
 from headshot.api.templates import Templates
 from headshot.config import Settings
-from headshot.imaging.encode import EncodeSpec, encode, encode_mask
+from headshot.imaging.encode import EncodeSpec, encode
 from headshot.imaging.renditions import MAX_SIDE, PRESETS
 from headshot.pipeline.call import ProgressEvent
 from headshot.pipeline.requests import HeadshotRequest
@@ -56,7 +57,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             context, request, request_id=request.request_id, cost=_STAGE_COST
         ) as call:
             self._sessions.check_consent(request.consent_reference)
-            with self._audit.record(
+            async with self._audit.record(
                 "EncodeIdentity", call, request.consent_reference, len(request.photos)
             ):
                 result = await self._pipeline.encode_identity(call, parse.photos(request.photos))
@@ -85,7 +86,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                 request.seed,
                 previews=request.previews,
             )
-            async for item in with_events(
+            work = with_events(
                 call,
                 lambda: self._pipeline.denoise(
                     call,
@@ -95,20 +96,16 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                     plan,
                     request.candidates or 1,
                 ),
-            ):
-                if isinstance(item, ProgressEvent):
-                    yield pb.DenoiseResponse(progress=present.progress(item))
-                elif isinstance(item, tuple):
-                    (result,) = item
-                    yield pb.DenoiseResponse(
-                        result=pb.DenoiseResult(
-                            candidates=[present.candidate(one) for one in result.candidates],
-                            reference=present.png(result.reference),
-                            photo=present.photo(result.photo),
-                            timings=present.timings(call),
-                            request_id=call.request_id,
+            )
+            async with aclosing(work) as items:
+                async for item in items:
+                    if isinstance(item, ProgressEvent):
+                        yield pb.DenoiseResponse(progress=present.progress(item))
+                    elif isinstance(item, tuple):
+                        message = await self._pipeline.off_loop(
+                            call, present.denoised, item[0], call
                         )
-                    )
+                        yield pb.DenoiseResponse(result=message)
 
     async def Matte(  # noqa: N802
         self, request: pb.MatteRequest, context: Context
@@ -120,15 +117,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             result = await self._pipeline.matte(
                 call, parse.photo(request.photo), cutout=request.cutout
             )
-            height, width = result.alpha.shape
-            return pb.MatteResponse(
-                alpha=encode_mask(result.alpha),
-                cutout=present.png(result.cutout) if result.cutout is not None else b"",
-                width=width,
-                height=height,
-                timings=present.timings(call),
-                request_id=call.request_id,
-            )
+            return await self._pipeline.off_loop(call, present.matte, result, call)
 
     async def Upscale(  # noqa: N802
         self, request: pb.UpscaleRequest, context: Context
@@ -171,44 +160,47 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self, request: pb.CreateHeadshotRequest, context: Context
     ) -> AsyncIterator[pb.CreateHeadshotResponse]:
         """Make a verified headshot."""
-        options = parse.options(request.options)
         async with self._sessions.open(
             context,
             request,
             request_id=request.request_id,
             priority=_PRIORITIES.get(request.priority),
-            cost=float(min(options.candidates, 8)),
+            cost=float(max(1, min(request.options.candidates, 8))),
         ) as call:
             self._sessions.check_consent(request.consent_reference)
+            # Only now: an enum's value is known to be one of those that parse knows.
             work = HeadshotRequest(
                 parse.photos(request.photos),
-                options,
+                parse.options(request.options),
                 self._templates.open(request.identity_template),
             )
             if request.validate_only:
                 await self._pipeline.check(call, work)
                 return
-            with self._audit.record(
+            async with self._audit.record(
                 "CreateHeadshot", call, request.consent_reference, len(request.photos)
             ) as entry:
-                async for item in with_events(call, lambda: self._pipeline.create(call, work)):
-                    if isinstance(item, tuple):
-                        (result,) = item
-                        entry.style(result.style_id, result.style_version)
-                        entry.headshots(1, unverified=not result.verification.same_person)
-                        message = await self._pipeline.off_loop(
-                            call, present.headshot, result, call
-                        )
-                        yield pb.CreateHeadshotResponse(result=message)
-                    else:
-                        yield present.event(item)
+                running = with_events(call, lambda: self._pipeline.create(call, work))
+                async with aclosing(running) as items:
+                    async for item in items:
+                        if isinstance(item, tuple):
+                            (result,) = item
+                            entry.style(result.style_id, result.style_version)
+                            entry.headshots(1, unverified=not result.verification.same_person)
+                            message = await self._pipeline.off_loop(
+                                call, present.headshot, result, call
+                            )
+                            yield pb.CreateHeadshotResponse(result=message)
+                        else:
+                            yield present.event(item)
 
     async def CreateHeadshots(  # noqa: N802
         self, requests: AsyncIterator[pb.CreateHeadshotsRequest], context: Context
     ) -> AsyncIterator[pb.CreateHeadshotsResponse]:
         """Make a team's headshots."""
-        async for response in self._team.serve(requests, context):
-            yield response
+        async with aclosing(self._team.serve(requests, context)) as responses:
+            async for response in responses:
+                yield response
 
     async def ListStyles(  # noqa: N802
         self, request: pb.ListStylesRequest, context: Context

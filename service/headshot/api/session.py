@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -24,6 +25,9 @@ from headshot.telemetry.tracing import Tracing
 
 # The answer to a late request must itself arrive in time: stop this much before the caller does.
 _ANSWER_MARGIN_S = 0.02
+# Stages end by themselves at the deadline and say where; this much later all that is left, above
+# all a caller that does not read its answer, is let go.
+_PATIENCE_S = 5.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -97,7 +101,8 @@ class Sessions:
                 admission_s=time.perf_counter() - started,
             )
             try:
-                yield call
+                async with asyncio.timeout(deadline.remaining() + _PATIENCE_S):
+                    yield call
             finally:
                 self._book(call)
 

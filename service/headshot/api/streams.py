@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from headshot.pipeline.call import Call, Event
@@ -17,10 +17,11 @@ _BACKLOG = 256
 
 async def with_events(
     call: Call, work: Callable[[], Awaitable[T]]
-) -> AsyncIterator[Event | tuple[T]]:
+) -> AsyncGenerator[Event | tuple[T], None]:
     """Yield the call's events as they happen, then a 1-tuple with the result.
 
-    Closing the iterator (the caller went away) cancels the work and waits until it has stopped.
+    Closing the iterator (the caller went away) cancels the work and waits until it has stopped; use
+    `contextlib.aclosing`, else that happens only when the garbage is collected.
     """
     queue: asyncio.Queue[Event | None] = asyncio.Queue(maxsize=_BACKLOG)
 
@@ -47,3 +48,6 @@ async def with_events(
         if not task.done():
             task.cancel()
             await asyncio.wait([task])
+        if not task.cancelled():
+            # Nobody may be left to hear of a failure.
+            task.exception()

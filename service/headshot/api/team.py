@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
 
 from headshot.api import parse, present, status
 from headshot.api.audit_trail import AuditTrail
@@ -18,9 +19,21 @@ from headshot.telemetry import context as request_context
 from headshot.telemetry.context import Priority
 from headshot.v1 import headshot_service_pb2 as pb
 
-# Items of one call that are worked on at the same time; reading stops while so many are open, and
-# gRPC's flow control then stops the sender.
+# Items of one call that are open at the same time: worked on, or finished and not yet taken by the
+# caller. Reading stops while so many are open, and gRPC's flow control then stops the sender.
 _OPEN_ITEMS = 4
+# A caller that takes no outcome for so long is let go.
+_PATIENCE_S = 60.0
+
+
+@dataclass
+class _Desk:
+    """Where the reader and the items of one call leave their outcomes; None is the last."""
+
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_OPEN_ITEMS))
+    outcomes: asyncio.Queue[pb.CreateHeadshotsResponse | Exception | None] = field(
+        default_factory=asyncio.Queue
+    )
 
 
 class TeamRpc:
@@ -36,17 +49,22 @@ class TeamRpc:
 
     async def serve(
         self, requests: AsyncIterator[pb.CreateHeadshotsRequest], context: Context
-    ) -> AsyncIterator[pb.CreateHeadshotsResponse]:
+    ) -> AsyncGenerator[pb.CreateHeadshotsResponse, None]:
         """Yield each item's outcome as it ends."""
         settings = await self._settings(requests)
         look = TeamLook(self._pipeline.style(parse.options(settings.options)))
-        done: asyncio.Queue[pb.CreateHeadshotsResponse | BaseException | None] = asyncio.Queue()
-        reader = asyncio.ensure_future(self._read(requests, context, settings, look, done))
+        desk = _Desk()
+        reader = asyncio.ensure_future(self._read(requests, context, settings, look, desk))
+        clock = asyncio.get_running_loop().time
         try:
-            while (outcome := await done.get()) is not None:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-                yield outcome
+            async with asyncio.timeout(None) as patience:
+                while (outcome := await desk.outcomes.get()) is not None:
+                    if isinstance(outcome, Exception):
+                        raise outcome
+                    patience.reschedule(clock() + _PATIENCE_S)
+                    yield outcome
+                    patience.reschedule(None)
+                    desk.slots.release()
         finally:
             reader.cancel()
             await asyncio.wait([reader])
@@ -71,36 +89,34 @@ class TeamRpc:
         context: Context,
         settings: pb.TeamSettings,
         look: TeamLook,
-        done: asyncio.Queue[pb.CreateHeadshotsResponse | BaseException | None],
+        desk: _Desk,
     ) -> None:
-        """Start an item for each message, never more than the limit at once."""
-        slots = asyncio.Semaphore(_OPEN_ITEMS)
+        """Start an item for each message, never more than the limit at once.
+
+        What is wrong with the stream itself ends the call, after the items that it has begun.
+        """
         seen: set[str] = set()
         options = parse.options(settings.options)
 
         async def one(item: pb.TeamItem) -> None:
-            try:
-                done.put_nowait(await self._item(item, context, settings, options, look))
-            finally:
-                slots.release()
+            desk.outcomes.put_nowait(await self._item(item, context, settings, options, look))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                await slots.acquire()
+        wrong: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            try:
+                await desk.slots.acquire()
                 async for message in requests:
                     if message.WhichOneof("message") == "settings":
                         raise InvalidRequestError("settings may only come first")
                     if message.item.item_id in seen:
-                        raise InvalidRequestError(
-                            "item_id must be unique in a call",
-                            violations=[FieldViolation("item.item_id", "was used before")],
-                        )
-                    seen.add(message.item.item_id)
-                    group.create_task(one(message.item))
-                    await slots.acquire()
-        except BaseExceptionGroup as failures:
-            done.put_nowait(failures.exceptions[0])
-        done.put_nowait(None)
+                        desk.outcomes.put_nowait(_used_before(message.item.item_id))
+                    else:
+                        seen.add(message.item.item_id)
+                        group.create_task(one(message.item))
+                    await desk.slots.acquire()
+            except Exception as error:
+                wrong = error
+        desk.outcomes.put_nowait(wrong)
 
     async def _item(
         self,
@@ -119,7 +135,7 @@ class TeamRpc:
                 context, item, identifier, current, Priority.BATCH, float(options.candidates)
             ) as call:
                 self._sessions.check_consent(consent)
-                with self._audit.record(
+                async with self._audit.record(
                     "CreateHeadshots", call, consent, len(item.photos)
                 ) as entry:
                     work = HeadshotRequest(
@@ -136,3 +152,12 @@ class TeamRpc:
             return pb.CreateHeadshotsResponse(
                 item_id=item.item_id, error=status.to_status(error, identifier)
             )
+
+
+def _used_before(item_id: str) -> pb.CreateHeadshotsResponse:
+    """Return the outcome of an item whose name is taken; the first of that name goes on."""
+    error = InvalidRequestError(
+        "item_id must be unique in a call",
+        violations=[FieldViolation("item.item_id", "was used before")],
+    )
+    return pb.CreateHeadshotsResponse(item_id=item_id, error=status.to_status(error))

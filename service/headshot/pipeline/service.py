@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.config import Settings
-from headshot.errors import InvalidRequestError
+from headshot.errors import FieldViolation, InvalidRequestError, PhotoError
 from headshot.imaging import foreground
 from headshot.imaging import matte as mattes
 from headshot.imaging.containers.sniff import read_header
@@ -227,10 +227,31 @@ class Pipeline:
         )
 
     async def check(self, call: Call, request: HeadshotRequest) -> None:
-        """Check a request and the headers of its photos; make nothing."""
-        create.resolve(self.style(request.options), request.options, self._cmyk)
-        for photo in request.photos:
-            read_header(photo.data, self._limits)
+        """Check a request and the headers of its photos; make nothing.
+
+        Raises:
+            PhotoError: photos that would be left out; each is a field violation.
+            StyleError, InvalidRequestError: as for `create`.
+        """
+        style = self.style(request.options)
+        # On a thread: a wished background picture is decoded to be checked.
+        await self.off_loop(call, create.resolve, style, request.options, self._cmyk, self._limits)
+        refused = []
+        for index, photo in enumerate(request.photos):
+            try:
+                read_header(photo.data, self._limits)
+            except PhotoError as error:
+                refused.append((index, error))
+        if refused and len(request.photos) == 1:
+            raise refused[0][1]
+        if refused:
+            raise PhotoError(
+                f"{len(refused)} of {len(request.photos)} photos cannot be read",
+                violations=[
+                    FieldViolation(f"photos[{index}]", f"{error.reason}: {error.message}")
+                    for index, error in refused
+                ],
+            )
 
     async def create(
         self, call: Call, request: HeadshotRequest, look: TeamLook | None = None

@@ -1,0 +1,18 @@
+"""Parts of the service that need no models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from headshot.pipeline.workers import Workers
+
+from tests.unit.api.parts import Parts, make_parts
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    workers = Workers(1)
+    yield make_parts(workers, tmp_path / "audit.jsonl")
+    workers.close()

@@ -1,0 +1,53 @@
+"""The service's parts put together without models: for calls that end before one is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headshot.api.admission import AdmissionController, AdmissionLimits
+from headshot.api.audit_trail import AuditTrail
+from headshot.api.session import Sessions
+from headshot.api.templates import Templates
+from headshot.config import Settings
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.service import Pipeline
+from headshot.pipeline.workers import Workers
+from headshot.security.keyring import KeyRing
+from headshot.security.templates import TemplateSealer
+from headshot.telemetry import tracing
+from headshot.telemetry.audit import AuditLog
+from headshot.telemetry.metrics import Metrics
+
+
+class Caller:
+    """The part of gRPC's context that a handler looks at."""
+
+    def time_remaining(self) -> float | None:
+        """Return None: no deadline."""
+        return None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the RPCs are made of."""
+
+    settings: Settings
+    pipeline: Pipeline
+    sessions: Sessions
+    templates: Templates
+    audit: AuditTrail
+
+
+def make_parts(workers: Workers, audit_log: Path) -> Parts:
+    """Return the parts; the engine has neither client nor models."""
+    settings, metrics = Settings(), Metrics()
+    ring = KeyRing.ephemeral()
+    limits = AdmissionLimits(permits=4, queue=64)
+    return Parts(
+        settings,
+        Pipeline(Engine(None, None, workers, metrics), settings),
+        Sessions(settings, AdmissionController(limits, metrics), metrics, tracing.configure(None)),
+        Templates(TemplateSealer(lambda: ring), "recogniser", 60),
+        AuditTrail(AuditLog(audit_log)),
+    )

@@ -1,0 +1,79 @@
+"""What the RPCs refuse, and what they leave behind, before any model is needed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from headshot.api.servicer import HeadshotServicer
+from headshot.deadline import Deadline
+from headshot.errors import InvalidRequestError, PhotoError
+from headshot.pipeline.call import Call
+from headshot.v1 import headshot_service_pb2 as pb
+from headshot.v1 import photo_pb2, style_pb2
+
+from tests.unit.api.parts import Caller, Parts
+
+
+@pytest.fixture
+def servicer(parts: Parts) -> HeadshotServicer:
+    return HeadshotServicer(
+        parts.settings, parts.pipeline, parts.sessions, parts.templates, parts.audit
+    )
+
+
+async def create(servicer: HeadshotServicer, request: pb.CreateHeadshotRequest) -> list[object]:
+    async with aclosing(servicer.CreateHeadshot(request, Caller())) as answers:
+        return [answer async for answer in answers]
+
+
+def some_photo(data: bytes = b"no picture") -> photo_pb2.Photo:
+    return photo_pb2.Photo(data=data)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pb.HeadshotOptions(retouch=99),
+        pb.HeadshotOptions(renditions=[style_pb2.RenditionSpec(name="web", format=99)]),
+        pb.HeadshotOptions(candidates=2**32 - 1),
+    ],
+)
+async def test_an_enum_value_or_number_beyond_the_documented_ones_is_the_callers_error(
+    servicer, options
+):
+    request = pb.CreateHeadshotRequest(photos=[some_photo()], options=options)
+    with pytest.raises(InvalidRequestError) as caught:
+        await create(servicer, request)
+    assert caught.value.violations[0].field.startswith("options.")
+
+
+async def test_a_check_names_every_photo_that_would_be_left_out(servicer):
+    request = pb.CreateHeadshotRequest(
+        photos=[some_photo(), some_photo(b"nor this")], validate_only=True
+    )
+    with pytest.raises(PhotoError) as caught:
+        await create(servicer, request)
+    assert [item.field for item in caught.value.violations] == ["photos[0]", "photos[1]"]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(None, "OK"), (PhotoError("x"), "INVALID_PHOTO"), (ValueError("x"), "INTERNAL")],
+)
+async def test_every_piece_of_work_leaves_one_audit_record_with_its_outcome(
+    parts, tmp_path: Path, error, outcome
+):
+    call = Call(Deadline.after(10), request_id="r-1")
+    try:
+        async with parts.audit.record("CreateHeadshot", call, "consent-7", 2) as entry:
+            entry.style("legal", "1.0")
+            if error is not None:
+                raise error
+    except (PhotoError, ValueError) as raised:
+        assert raised is error
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert (record["outcome"], record["request_id"], record["style"]) == (outcome, "r-1", "legal")

@@ -1,0 +1,73 @@
+"""A team's stream: order of messages, flow control, and what one bad item does to the rest.
+
+The items carry no photos, so that each ends at its validation: no model is needed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+from headshot.api.team import TeamRpc
+from headshot.errors import InvalidRequestError
+from headshot.v1 import headshot_service_pb2 as pb
+
+from tests.unit.api.parts import Caller, Parts
+
+SETTINGS = pb.CreateHeadshotsRequest(settings=pb.TeamSettings())
+
+
+@pytest.fixture
+def team(parts: Parts) -> TeamRpc:
+    return TeamRpc(parts.pipeline, parts.sessions, parts.templates, parts.audit)
+
+
+def item(name: str) -> pb.CreateHeadshotsRequest:
+    return pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id=name))
+
+
+async def stream(*messages: pb.CreateHeadshotsRequest) -> AsyncIterator[pb.CreateHeadshotsRequest]:
+    for message in messages:
+        yield message
+
+
+async def outcomes(team: TeamRpc, *messages: pb.CreateHeadshotsRequest) -> list[str]:
+    async with aclosing(team.serve(stream(*messages), Caller())) as responses:
+        return [response.item_id async for response in responses]
+
+
+async def test_a_name_that_is_used_twice_fails_that_item_alone(team):
+    named = await outcomes(team, SETTINGS, item("a"), item("a"), item("b"))
+    assert sorted(named) == ["a", "a", "b"]
+
+
+async def test_settings_in_mid_stream_end_the_call_after_the_items_before_them(team):
+    got = []
+    with pytest.raises(InvalidRequestError, match="only come first"):
+        async with aclosing(
+            team.serve(stream(SETTINGS, item("a"), item("b"), SETTINGS), Caller())
+        ) as responses:
+            async for response in responses:
+                got.append(response.item_id)
+    assert sorted(got) == ["a", "b"]
+
+
+async def test_no_more_is_read_while_the_caller_takes_no_outcome(team):
+    read = 0
+
+    async def counted() -> AsyncIterator[pb.CreateHeadshotsRequest]:
+        nonlocal read
+        yield SETTINGS
+        for number in range(100):
+            read += 1
+            yield item(str(number))
+
+    async with aclosing(team.serve(counted(), Caller())) as responses:
+        await anext(responses)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert read <= 5
+        assert len([response async for response in responses]) == 99
+    assert read == 100
