@@ -92,7 +92,7 @@ def sensor_noise(
     if correlation > 0.3:
         sigma_blur = 0.4 + 0.5 * correlation
         soft = cv2.GaussianBlur(noise, (5, 5), sigma_blur)
-        noise = soft / max(float(soft.std()), 1e-6)
+        noise = np.asarray(soft / max(float(soft.std()), 1e-6), np.float32)
     grey = noise.mean(axis=2, keepdims=True) * np.float32(1.2)
     noise = grey + (noise - grey) * np.float32(random.uniform(0.5, 1.1))
     if random.random() < 0.5:
@@ -125,7 +125,7 @@ def jpeg(image: Floats, random: np.random.Generator, quality: int | None = None)
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
     _, data = cv2.imencode(".jpg", codes[..., ::-1], flags)
     decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-    return decoded[..., ::-1].astype(np.float32) / 255
+    return np.asarray(decoded[..., ::-1].astype(np.float32) / 255, np.float32)
 
 
 def small_face(image: Floats, random: np.random.Generator, factor: float | None = None) -> Floats:
@@ -133,7 +133,7 @@ def small_face(image: Floats, random: np.random.Generator, factor: float | None 
     factor = float(np.exp(random.uniform(np.log(1.4), np.log(4.0)))) if factor is None else factor
     height, width = image.shape[:2]
     size = (max(8, round(width / factor)), max(8, round(height / factor)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.float32)
     if random.random() < 0.5:
         small = jpeg(small, random, int(random.integers(60, 96)))
     method = cv2.INTER_CUBIC if random.random() < 0.6 else cv2.INTER_LINEAR
@@ -186,8 +186,8 @@ CONDITIONS: dict[str, Degradation] = {
 
 def apply(degradation: Degradation, picture: Picture, random: np.random.Generator) -> Picture:
     """A degradation on 8-bit RGB [H, W, 3]."""
-    image = degradation(picture.astype(np.float32) / 255, random)
-    return np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+    image = degradation(np.asarray(picture.astype(np.float32) / 255, np.float32), random)
+    return np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)
 
 
 def training_degradation(random: np.random.Generator, clean_share: float = 0.25) -> Degradation:

@@ -97,7 +97,7 @@ def embed(out: Path, teachers: Path) -> int:
             embedding = teacher.embedding(np.asarray(picture))
             if embedding is not None:
                 identities[f"{source}/{stem}"] = embedding.astype(np.float32)
-    np.savez(out / "identities.npz", **identities)
+    np.savez(out / "identities.npz", allow_pickle=False, **identities)
     return len(identities)
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from export_scripts.datasets.pictures import Picture, decode
 from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs
-from export_scripts.evaluation.restoration import luma, psnr
-from export_scripts.evaluation.runtime import Graph, latency_ms, parameters
+from export_scripts.evaluation.restoration import latency_ms, luma, psnr
+from export_scripts.evaluation.runtime import Graph, parameters
 from export_scripts.metrics import Metric, table
 
 NAME = "upscaler"

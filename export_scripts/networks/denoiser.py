@@ -55,11 +55,10 @@ def smoothing_kernel(sigma: float) -> Tensor:
                     taps[target, block, source] = line[distance + BLOCK]
     plane = torch.einsum("yaj,xbk->yxjkab", taps, taps).reshape(BLOCK**2, BLOCK**2, 3, 3)
     plane[:, :, 1, 1] -= torch.eye(BLOCK**2)
-    return (
-        torch.block_diag(*([torch.ones(1, 1)] * 3))[:, None, :, None, None, None]
-        .mul(plane[None, :, None])
-        .reshape(3 * BLOCK**2, 3 * BLOCK**2, 3, 3)
-    )
+    kernel = torch.zeros(3, BLOCK**2, 3, BLOCK**2, 3, 3)
+    for colour in range(3):
+        kernel[colour, :, colour] = plane
+    return kernel.reshape(3 * BLOCK**2, 3 * BLOCK**2, 3, 3)
 
 
 class FilmBlock(nn.Module):
@@ -198,7 +197,8 @@ class ServingModule(nn.Module):
         velocity = (offset - strength * residual) / time
         blocks = velocity.reshape(-1, 3, BLOCK, BLOCK, grid, half, grid, half)
         blocks = blocks.permute(0, 1, 5, 2, 7, 3, 4, 6)
-        return blocks.reshape(-1, 3 * LATENT_FACTOR**2, grid, grid).to(torch.float16)
+        prediction: Tensor = blocks.reshape(-1, 3 * LATENT_FACTOR**2, grid, grid)
+        return prediction.to(torch.float16)
 
 
 def build() -> Denoiser:

@@ -56,6 +56,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to the same shape."""
@@ -75,8 +76,6 @@ class Upscaler(nn.Module):
         self.join = nn.Conv2d(width, width, 3, padding=1)
         self.tail = nn.Conv2d(width, 3 * SCALE**2, 3, padding=1)
         self.register_buffer("kernel", bicubic_kernel(), persistent=False)
-        for block in self.body:
-            nn.init.zeros_(block.second.weight)  # type: ignore[union-attr,arg-type]
         nn.init.normal_(self.tail.weight, std=1e-3)
 
     def detail(self, image: Tensor) -> Tensor:

@@ -128,7 +128,8 @@ def restoration_loss(restored: Tensor, sharp: Tensor, floor: float) -> Tensor:
 
 def optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the inner convolutions, AdamW for the ends, the conditioning and the biases."""
-    inner, rest = [], []
+    inner: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
         is_inner = parameter.dim() == 4 and not name.startswith(("stem", "head"))
         (inner if is_inner else rest).append(parameter)
@@ -154,7 +155,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    net = build().to(memory_format=torch.channels_last)
+    net = build()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = WallClockRun(
         net, optimizers(net, arguments.rate), arguments.out, minutes=arguments.minutes
     )

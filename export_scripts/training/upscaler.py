@@ -54,7 +54,8 @@ class PatchSampler:
         left = int(self.random.integers(photo.shape[1] - side + 1))
         patch = np.asarray(photo[top : top + side, left : left + side])
         if side != self.size:
-            patch = cv2.resize(patch, (self.size,) * 2, interpolation=cv2.INTER_AREA)
+            small = cv2.resize(patch, (self.size,) * 2, interpolation=cv2.INTER_AREA)
+            patch = np.asarray(small, np.uint8)
         patch = np.rot90(patch, int(self.random.integers(4)))
         return patch[:, ::-1] if self.random.random() < 0.5 else patch
 
@@ -94,7 +95,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    net = build().to(memory_format=torch.channels_last)
+    net = build()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(net.parameters(), lr=arguments.rate, betas=(0.9, 0.99))
     run = WallClockRun(net, [optimizer], arguments.out, minutes=arguments.minutes)
     if arguments.resume:
@@ -107,9 +109,9 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             detail = net.detail(small)
         loss = F.l1_loss(net.combine(small, detail.float()), sharp)
-        loss.backward()
+        torch.autograd.backward(loss)
         run.end_step(clip=0.1)
-        mean = 0.98 * mean + 0.02 * float(loss) if mean else float(loss)
+        mean = 0.98 * mean + 0.02 * float(loss.detach()) if mean else float(loss.detach())
         progress.update()
         progress.set_postfix(loss=f"{mean:.5f}", time=f"{run.progress:.3f}", refresh=False)
     run.save()
