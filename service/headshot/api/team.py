@@ -14,7 +14,7 @@ from headshot.api.validation import validate
 from headshot.errors import FieldViolation, InvalidRequestError
 from headshot.pipeline.requests import HeadshotOptions, HeadshotRequest
 from headshot.pipeline.service import Pipeline
-from headshot.pipeline.team import TeamLook
+from headshot.pipeline.team import TeamLook, TeamMember
 from headshot.telemetry import context as request_context
 from headshot.telemetry.context import Priority
 from headshot.v1 import headshot_service_pb2 as pb
@@ -52,7 +52,8 @@ class TeamRpc:
     ) -> AsyncGenerator[pb.CreateHeadshotsResponse, None]:
         """Yield each item's outcome as it ends."""
         settings = await self._settings(requests)
-        look = TeamLook(self._pipeline.style(parse.options(settings.options)))
+        self._pipeline.style(parse.options(settings.options))  # An unknown one fails the call.
+        look = TeamLook()
         desk = _Desk()
         reader = asyncio.ensure_future(self._read(requests, context, settings, look, desk))
         clock = asyncio.get_running_loop().time
@@ -98,8 +99,12 @@ class TeamRpc:
         seen: set[str] = set()
         options = parse.options(settings.options)
 
-        async def one(item: pb.TeamItem) -> None:
-            desk.outcomes.put_nowait(await self._item(item, context, settings, options, look))
+        async def one(item: pb.TeamItem, member: TeamMember) -> None:
+            try:
+                outcome = await self._item(item, context, settings, options, member)
+            finally:
+                member.leave()
+            desk.outcomes.put_nowait(outcome)
 
         wrong: Exception | None = None
         async with asyncio.TaskGroup() as group:
@@ -112,7 +117,7 @@ class TeamRpc:
                         desk.outcomes.put_nowait(_used_before(message.item.item_id))
                     else:
                         seen.add(message.item.item_id)
-                        group.create_task(one(message.item))
+                        group.create_task(one(message.item, look.join()))
                     await desk.slots.acquire()
             except Exception as error:
                 wrong = error
@@ -124,7 +129,7 @@ class TeamRpc:
         context: Context,
         settings: pb.TeamSettings,
         options: HeadshotOptions,
-        look: TeamLook,
+        member: TeamMember,
     ) -> pb.CreateHeadshotsResponse:
         """Return one item's result, or its error."""
         consent = item.consent_reference or settings.consent_reference
@@ -143,7 +148,7 @@ class TeamRpc:
                         options,
                         self._templates.open(item.identity_template),
                     )
-                    result = await self._pipeline.create(call, work, look)
+                    result = await self._pipeline.create(call, work, member)
                     entry.style(result.style_id, result.style_version)
                     entry.headshots(1, unverified=not result.verification.same_person)
                     message = await self._pipeline.off_loop(call, present.headshot, result, call)

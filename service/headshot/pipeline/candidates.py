@@ -109,4 +109,4 @@ class Bench:
 
     async def _verified(self, call: Call, image: Image) -> Verification:
         found = await verify.recognise(self.engine, call, image)
-        return verify.compare(self.engine, self.template, found[1] if found else None)
+        return verify.compare(self.engine, self.template, found)

@@ -40,6 +40,7 @@ class Seen:
         face: the chosen face.
         embedding: float32 [D], unit length.
         weight: weight in the template, above 0.
+        second: the second recogniser's embedding, None where none is served.
     """
 
     index: int
@@ -47,6 +48,7 @@ class Seen:
     face: Face
     embedding: Vector
     weight: float
+    second: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class SeenSet:
             [item.embedding for item in self.usable],
             [item.weight for item in self.usable],
             recogniser,
+            [item.second for item in self.usable if item.second is not None],
         )
 
     def best(self) -> Seen:
@@ -87,6 +90,7 @@ class _Photo:
     face: Face | None = None
     facts: PhotoFacts | None = None
     embedding: Vector | None = None
+    second: Vector | None = None
 
 
 async def examine_set(
@@ -176,6 +180,7 @@ def _assess(photo: _Photo, *, strict: bool) -> Assessment:
 async def _embed(engine: Engine, call: Call, photo: _Photo) -> None:
     if photo.pixels is not None and photo.face is not None:
         photo.embedding = await identity.embed(engine, call, photo.pixels, photo.face)
+        photo.second = await identity.embed_second(engine, call, photo.pixels, photo.face)
 
 
 def _agree(
@@ -227,7 +232,9 @@ def _conclude(
         if share > 0 and photo.pixels is not None and photo.face is not None:
             if photo.embedding is None:
                 continue
-            usable.append(Seen(photo.index, photo.pixels, photo.face, photo.embedding, share))
+            usable.append(
+                Seen(photo.index, photo.pixels, photo.face, photo.embedding, share, photo.second)
+            )
     reports = tuple(
         PhotoReport(
             index=photo.index,

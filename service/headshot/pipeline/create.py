@@ -8,21 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.deadline import Deadline
-from headshot.errors import StyleError, VerificationFailedError
-from headshot.imaging import background, framing, renditions, tone
+from headshot.errors import VerificationFailedError
+from headshot.imaging import background, framing, tone
 from headshot.imaging import matte as mattes
-from headshot.imaging.background import BackgroundChoice, BackgroundSpec
-from headshot.imaging.decode import DecodeLimits, decode_photo
+from headshot.imaging.background import BackgroundChoice
+from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
-from headshot.imaging.renditions import RenditionSpec
-from headshot.imaging.tone import ToneSpec
 from headshot.pipeline import (
     capture,
     conditioning,
-    denoise,
-    detect,
     files,
     frame,
     pictures,
@@ -31,14 +26,12 @@ from headshot.pipeline import (
 )
 from headshot.pipeline.call import Call
 from headshot.pipeline.candidates import Bench, Candidate
-from headshot.pipeline.degrade import Effort, StageCosts, fit
+from headshot.pipeline.degrade import Effort, StageCosts, enough_time, fit
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.frame import Framed
 from headshot.pipeline.rendering import Person
 from headshot.pipeline.requests import (
-    BackgroundKind,
-    BackgroundWish,
     HeadshotOptions,
     HeadshotRequest,
 )
@@ -50,81 +43,13 @@ from headshot.pipeline.results import (
     Verification,
 )
 from headshot.pipeline.styles import Style
-from headshot.pipeline.team import TeamLook
+from headshot.pipeline.team import TeamMember
+from headshot.pipeline.wishes import Wish, resolve
 
 Image = NDArray[np.uint8]
 
 # Measures that another strength can mend, and by which factor it is changed then.
 _REMEDIES = {"realism.texture_kept": 0.5, "realism.detail_kept": 0.5, "realism.noise": 1.5}
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A request's options with the style's values filled in.
-
-    Attributes:
-        specs: files to make.
-        ground: background; of kind auto where the face shall decide.
-        retouch: none, light or standard.
-        tone: targets of exposure, balance and contrast.
-    """
-
-    specs: tuple[RenditionSpec, ...]
-    ground: BackgroundSpec
-    retouch: str
-    tone: ToneSpec
-
-
-def resolve(
-    style: Style, options: HeadshotOptions, cmyk: bytes | None, limits: DecodeLimits | None = None
-) -> Wish:
-    """Fill the style's values into a request's options.
-
-    Raises:
-        InvalidRequestError: a rendition or a colour is not possible.
-        PhotoError: the background picture cannot be used.
-    """
-    specs = (
-        tuple(
-            renditions.resolve(
-                item.name,
-                width=item.width,
-                height=item.height,
-                dpi=item.dpi,
-                image_format=item.format,
-                quality=item.quality,
-                cmyk_profile=cmyk,
-                cmyk=item.cmyk,
-                transparent=item.transparent,
-                progressive=item.progressive,
-                template=item.filename_template,
-            )
-            for item in options.renditions
-        )
-        or style.rendition_specs()
-    )
-    ground = (
-        style.background_spec()
-        if options.background is None
-        else _wished_ground(style, options.background, limits or DecodeLimits())
-    )
-    return Wish(specs, ground, options.retouch or str(style.retouch), style.tone_spec())
-
-
-def _wished_ground(style: Style, wish: BackgroundWish, limits: DecodeLimits) -> BackgroundSpec:
-    if wish.kind is BackgroundKind.IMAGE:
-        if not style.background.allow_other:
-            raise StyleError(
-                f"style {style.id} allows no background picture", reason="BACKGROUND_NOT_IN_STYLE"
-            )
-        return BackgroundSpec(kind="image", image=decode_photo(wish.image, limits).pixels)
-    option = {
-        BackgroundKind.AUTO: "auto",
-        BackgroundKind.BLUR: "blur",
-        BackgroundKind.COLOUR: wish.colour,
-        BackgroundKind.GRADIENT: f"gradient:{wish.colour}",
-    }[wish.kind]
-    return style.background_spec(option)
 
 
 @dataclass(frozen=True)
@@ -177,7 +102,7 @@ class Maker:
     signer: Signer | None
 
     async def make(
-        self, call: Call, request: HeadshotRequest, style: Style, look: TeamLook | None
+        self, call: Call, request: HeadshotRequest, style: Style, look: TeamMember | None
     ) -> HeadshotResult:
         """Make one headshot; see `Pipeline.create`."""
         options = request.options
@@ -189,12 +114,16 @@ class Maker:
         seen = await capture.examine_set(
             self.engine, call, request.photos, self.limits, self.working_side, request.template
         )
-        template = request.template or seen.template(self.engine.models.encoder.recogniser)
-        best = seen.best()
+        template = seen.template(self.engine.models.encoder.recogniser)
+        if request.template is not None:
+            template = replace(request.template, second=template.second)
+        best, reports, advice = seen.best(), seen.reports, seen.advice
         with call.stage("frame"):
             framed = await frame.frame_photo(
                 self.engine, call, best.pixels, best.face, style.framing_spec()
             )
+        # Up to 16 photos at full working size: from here on the framed one is enough.
+        del seen, best
         effort, degraded = self._effort(call, wish, options)
         plan = self._plan(options, effort)
         conditions = await conditioning.make_conditioning(
@@ -212,8 +141,8 @@ class Maker:
             verification=draft.verification,
             quality=draft.report,
             candidates=tuple(item.report(chosen=item is draft.candidate) for item in candidates),
-            photos=seen.reports,
-            advice=seen.advice,
+            photos=reports,
+            advice=advice,
             style_id=style.id,
             style_version=style.version,
             background=_told(draft.ground),
@@ -264,13 +193,16 @@ class Maker:
         wish: Wish,
         style: Style,
         plan: DenoisePlan,
-        look: TeamLook | None,
+        look: TeamMember | None,
     ) -> Draft:
         """Judge the best candidate; make it again once when another strength may mend it."""
         best = max(candidates, key=lambda item: (item.verification.similarity, -item.index))
         draft = await self._draft(call, best, framed, bench, wish, style, plan.seed, look)
         remedy = next((m.id for m in draft.report.failed if m.id in _REMEDIES), None)
         if remedy is None or self.most_regenerations == 0:
+            return draft
+        if not enough_time(self.costs, Effort(1, plan.steps, upscaled=True), call.deadline):
+            # A headshot with a flaw that is told is better than none.
             return draft
         self.engine.metrics.quality_rejected(remedy)
         before = (best.image, best.strength, best.verification)
@@ -291,7 +223,7 @@ class Maker:
         wish: Wish,
         style: Style,
         seed: int,
-        look: TeamLook | None,
+        look: TeamMember | None,
     ) -> Draft:
         """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
         begun = time.perf_counter()
@@ -313,10 +245,13 @@ class Maker:
                 wish.retouch,
             )
 
-            def choose() -> BackgroundChoice:
-                return background.choose(wish.ground, person.tones)
-
-            ground = await look.background(choose) if look is not None else choose()
+            ground = background.choose(wish.ground, person.tones)
+            if look is not None and wish.ground.kind == "auto":
+                shared = await look.background(ground.spec)
+                # The team's background, but this person's own warnings.
+                ground = replace(
+                    background.choose(shared, person.tones), reason="chosen for the team"
+                )
             whole = framing.plan_crop(framed.frame, person.alpha, 1.0)
             side = round(whole.width)
             square = await workers.run(
@@ -331,7 +266,7 @@ class Maker:
             )
         with call.stage("verify"):
             found = await verify.recognise(self.engine, call, square)
-            verification = verify.compare(self.engine, bench.template, found[1] if found else None)
+            verification = verify.compare(self.engine, bench.template, found)
         with call.stage("quality"):
             report = await workers.run(
                 call.deadline,
@@ -345,6 +280,7 @@ class Maker:
                 verification.threshold,
                 style.bounds(),
                 seed,
+                verification.second,
             )
         return Draft(candidate, alpha_small, person, ground, verification, report)
 
@@ -447,24 +383,6 @@ class Maker:
             await self.engine.workers.run(call.deadline, alpha),
             upscaled,
         )
-
-
-async def warm_up(engine: Engine) -> None:
-    """Run every model once, so that the first request finds connections and caches ready."""
-    canvas = engine.models.denoiser.canvas
-    grey = np.full((canvas, canvas, 3), 128, np.uint8)
-    call = Call(Deadline.after(120.0), request_id="warm-up")
-    await detect.find_faces(engine, call, grey)
-    face = np.full((1, 112, 112, 3), 128, np.uint8)
-    outputs = await engine.infer(call, "encode_identity", "identity_encoder", {"face": face})
-    vector = np.asarray(outputs["embedding"], np.float32)[0]
-    await pictures.matte(engine, call, grey)
-    await pictures.upscale(engine, call, grey[:64, :64])
-    conditions = await conditioning.make_conditioning(engine, call, grey, vector, "")
-    info = engine.models.denoiser
-    await denoise.denoise(
-        engine, call, conditions, DenoisePlan(info.default_strength, 1, seed=0), [0]
-    )
 
 
 def _passed_shares(report: QualityReport) -> dict[str, float]:

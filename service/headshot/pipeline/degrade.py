@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from headshot.deadline import Deadline
 from headshot.errors import DeadlineError
 
 # Weight of the newest measurement in the running mean of a stage's time.
@@ -59,6 +60,11 @@ def expected_seconds(costs: StageCosts, effort: Effort) -> float:
     finish = "finish_upscaled" if effort.upscaled else "finish_plain"
     enlarge = costs.expect("upscale") if effort.upscaled else 0.0
     return loop + fixed + enlarge + costs.expect(finish)
+
+
+def enough_time(costs: StageCosts, effort: Effort, deadline: Deadline) -> bool:
+    """Tell whether an effort is expected to end before a deadline."""
+    return expected_seconds(costs, effort) <= deadline.remaining() * _USABLE
 
 
 def fit(

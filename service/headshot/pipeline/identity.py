@@ -15,18 +15,25 @@ from headshot.pipeline.engine import Engine
 
 Vector = NDArray[np.float32]
 
+# Triton's names of the recogniser that decides and of an optional second one beside it.
+RECOGNISER = "identity_encoder"
+SECOND_RECOGNISER = "verifier"
+
 
 @dataclass(frozen=True)
 class Template:
-    """Who a person is, to one recogniser.
+    """Who a person is, to the recogniser that decides and, perhaps, to a second one.
 
     Attributes:
         vector: float32 [D], unit length.
         recogniser: identifier of the recogniser.
+        second: float32 [E], unit length, of the second recogniser; None where none is served or
+            the template came without photos.
     """
 
     vector: Vector
     recogniser: str
+    second: Vector | None = None
 
     def similarity(self, other: Vector) -> float:
         """Return the cosine similarity to a unit vector, -1 to 1."""
@@ -56,7 +63,7 @@ async def embed(
     face: Face,
     *,
     stage: str = "encode_identity",
-    model: str = "identity_encoder",
+    model: str = RECOGNISER,
 ) -> Vector:
     """Return a face's embedding, float32 [D] of unit length."""
     aligned = await engine.workers.run(
@@ -67,6 +74,20 @@ async def embed(
     )
     first: NDArray[np.float32] = np.asarray(outputs["embedding"], np.float32)[0]
     return first
+
+
+async def embed_second(
+    engine: Engine,
+    call: Call,
+    photo: NDArray[np.uint8],
+    face: Face,
+    *,
+    stage: str = "encode_identity",
+) -> Vector | None:
+    """Return a face's embedding by the second recogniser, None where none is served."""
+    if SECOND_RECOGNISER not in engine.models.optional:
+        return None
+    return await embed(engine, call, photo, face, stage=stage, model=SECOND_RECOGNISER)
 
 
 def _unit(vector: Vector) -> Vector:
@@ -103,7 +124,25 @@ def agree(vectors: Sequence[Vector], quality: Sequence[float], threshold: float)
     return Agreement(members, tuple(float(w) for w in chosen), tuple(similarities))
 
 
-def make_template(vectors: Sequence[Vector], weights: Sequence[float], recogniser: str) -> Template:
-    """Return the weighted mean of unit vectors, made unit length again."""
+def make_template(
+    vectors: Sequence[Vector],
+    weights: Sequence[float],
+    recogniser: str,
+    seconds: Sequence[Vector] = (),
+) -> Template:
+    """Return the weighted mean of unit vectors, made unit length again.
+
+    Args:
+        vectors: float32 [D] unit vectors, at least one.
+        weights: of the vectors.
+        recogniser: identifier of the recogniser.
+        seconds: the second recogniser's unit vectors of the same faces; empty without one.
+    """
+    return Template(
+        _mean(vectors, weights), recogniser, _mean(seconds, weights) if seconds else None
+    )
+
+
+def _mean(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
     mean = np.average(np.stack(vectors), axis=0, weights=np.asarray(weights))
-    return Template(_unit(np.asarray(mean, np.float32)), recogniser)
+    return _unit(np.asarray(mean, np.float32))

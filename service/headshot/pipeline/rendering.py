@@ -176,6 +176,7 @@ def judge(
     threshold: float,
     bounds: Mapping[str, Bounds],
     seed: int,
+    second: tuple[float, float] | None = None,
 ) -> QualityReport:
     """Measure the composed square.
 
@@ -189,6 +190,7 @@ def judge(
         threshold: of the recogniser.
         bounds: what the style asks for.
         seed: of dither.
+        second: similarity and threshold of a second recogniser, where one is served.
     """
     size = (square.shape[1], square.shape[0])
     canvas = person.frame.canvas
@@ -204,5 +206,7 @@ def judge(
         background=ground,
         similarity=similarity,
         threshold=threshold,
+        second_similarity=second[0] if second else None,
+        second_threshold=second[1] if second else None,
         bounds=bounds,
     )

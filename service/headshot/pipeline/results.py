@@ -49,13 +49,24 @@ class PhotoReport:
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether two templates are one person; see proto headshot.v1.Verification."""
+    """Whether two templates are one person; see proto headshot.v1.Verification.
+
+    The first recogniser alone decides; the second, where one is served, is told beside it.
+    """
 
     similarity: float
     threshold: float
     recogniser: str
     false_match_rate: float
     second_similarity: float | None = None
+    second_threshold: float | None = None
+
+    @property
+    def second(self) -> tuple[float, float] | None:
+        """Similarity and threshold of the second recogniser, None where there is none."""
+        if self.second_similarity is None or self.second_threshold is None:
+            return None
+        return self.second_similarity, self.second_threshold
 
     @property
     def same_person(self) -> bool:

@@ -16,12 +16,22 @@ from headshot.imaging import matte as mattes
 from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.decode import DecodeLimits, decode_photo
 from headshot.imaging.provenance import Signer
-from headshot.pipeline import capture, conditioning, create, denoise, frame, pictures, verify
+from headshot.pipeline import (
+    capture,
+    conditioning,
+    create,
+    denoise,
+    frame,
+    pictures,
+    verify,
+    warm_up,
+    wishes,
+)
 from headshot.pipeline.call import Call
 from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
-from headshot.pipeline.identity import Template, make_template
+from headshot.pipeline.identity import Template
 from headshot.pipeline.requests import HeadshotOptions, HeadshotRequest, PhotoInput
 from headshot.pipeline.results import (
     CandidateImage,
@@ -32,7 +42,7 @@ from headshot.pipeline.results import (
     Verification,
 )
 from headshot.pipeline.styles import Style, load_styles
-from headshot.pipeline.team import TeamLook
+from headshot.pipeline.team import TeamMember
 from headshot.triton.contracts import ModelSet
 
 P = ParamSpec("P")
@@ -221,9 +231,10 @@ class Pipeline:
             )
             reports = known.reports
             template = known.template(recogniser)
-        vector = make_template([asked.best().embedding], [1.0], recogniser).vector
+        shown = asked.best()
+        found = verify.Recognised(shown.embedding, shown.second)
         return VerifyResult(
-            verify.compare(self._engine, template, vector), asked.reports[0], reports
+            verify.compare(self._engine, template, found), asked.reports[0], reports
         )
 
     async def check(self, call: Call, request: HeadshotRequest) -> None:
@@ -235,7 +246,7 @@ class Pipeline:
         """
         style = self.style(request.options)
         # On a thread: a wished background picture is decoded to be checked.
-        await self.off_loop(call, create.resolve, style, request.options, self._cmyk, self._limits)
+        await self.off_loop(call, wishes.resolve, style, request.options, self._cmyk, self._limits)
         refused = []
         for index, photo in enumerate(request.photos):
             try:
@@ -254,14 +265,14 @@ class Pipeline:
             )
 
     async def create(
-        self, call: Call, request: HeadshotRequest, look: TeamLook | None = None
+        self, call: Call, request: HeadshotRequest, look: TeamMember | None = None
     ) -> HeadshotResult:
         """Make a verified headshot.
 
         Args:
             call: the request's context.
             request: photos and wishes.
-            look: what a team shares, None for one person alone.
+            look: this person's part in a team, None for one person alone.
 
         Raises:
             NoUsablePhotoError: no photo can serve.
@@ -280,7 +291,7 @@ class Pipeline:
 
     async def warm_up(self) -> None:
         """Run every stage once, so that the first request is not slow."""
-        await create.warm_up(self._engine)
+        await warm_up.warm_up(self._engine)
 
     @property
     def _side(self) -> int:

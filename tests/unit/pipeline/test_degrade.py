@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from headshot.deadline import Deadline
 from headshot.errors import DeadlineError
 from headshot.pipeline.degrade import (
     FEWER_CANDIDATES,
@@ -10,6 +11,7 @@ from headshot.pipeline.degrade import (
     SMALLER_RENDITIONS,
     Effort,
     StageCosts,
+    enough_time,
     expected_seconds,
     fit,
 )
@@ -56,3 +58,9 @@ def test_the_plan_that_is_returned_fits(costs):
 def test_before_anything_was_measured_everything_is_tried():
     effort = Effort(8, 50, upscaled=True)
     assert fit(StageCosts(), effort, 0.5) == (effort, ())
+
+
+def test_extra_work_is_only_begun_where_it_is_expected_to_end(costs):
+    again = Effort(1, 4, upscaled=True)
+    assert enough_time(costs, again, Deadline.after(5.0))
+    assert not enough_time(costs, again, Deadline.after(1.0))

@@ -51,3 +51,13 @@ def test_a_better_photo_weighs_more_and_the_template_has_unit_length():
 def test_a_similarity_never_leaves_its_range():
     vector = person(1)
     assert Template(vector * np.float32(1.0001), "r").similarity(vector) <= 1.0
+
+
+def test_a_second_recognisers_vectors_make_a_template_of_their_own():
+    ann = person(1)
+    seconds = [person(3, 512), person(4, 512)]
+    template = make_template([ann, ann], [1.0, 3.0], "r", seconds)
+    assert template.second is not None
+    assert np.linalg.norm(template.second) == pytest.approx(1, abs=1e-5)
+    assert template.second @ seconds[1] > template.second @ seconds[0]
+    assert make_template([ann], [1.0], "r").second is None
