@@ -27,11 +27,12 @@ class Metric:
         """Whether the bar is reached; ``None`` without a bar. A NaN never passes."""
         if self.bar is None:
             return None
-        return self.value >= self.bar if self.better == "higher" else self.value <= self.bar
+        value = float(self.value)  # evaluations hand in numpy's scalars, which JSON refuses
+        return value >= self.bar if self.better == "higher" else value <= self.bar
 
     def as_json(self) -> dict[str, Any]:
         """All fields and the verdict."""
-        return {**asdict(self), "passed": self.passed}
+        return {**asdict(self), "value": float(self.value), "passed": self.passed}
 
 
 def table(metrics: Sequence[Metric]) -> str:

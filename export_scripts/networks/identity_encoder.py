@@ -150,7 +150,8 @@ class ServingModule(nn.Module):
 
 def unit_length(x: Tensor) -> Tensor:
     """Rows of ``[B, D]`` scaled to unit length."""
-    return x / x.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    lengths: Tensor = x.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return x.div(lengths)
 
 
 def fold_batch_norms(net: IdentityEncoder) -> IdentityEncoder:

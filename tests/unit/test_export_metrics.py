@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
 
+import numpy as np
 import pytest
 
 from export_scripts.evaluate import main as evaluate_main
@@ -53,3 +55,8 @@ def test_evaluation_without_models_says_so_for_each_and_fails(
     out = capsys.readouterr().out
     assert status == 1
     assert all(f"{m.name}: no model.onnx" in out for m in COMPACT)
+
+
+def test_a_figure_from_numpy_can_be_written_as_json() -> None:
+    metric = Metric("m", "accuracy", np.float32(0.5), "", 1.0)  # type: ignore[arg-type]
+    assert json.loads(json.dumps(metric.as_json()))["passed"] is False
