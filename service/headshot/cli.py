@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,7 +29,7 @@ from headshot.security.cli import keys_app
 from headshot.security.listen_policy import InsecureListenError
 from headshot.telemetry import logs
 from headshot.v1 import headshot_service_pb2 as pb
-from headshot.v1 import style_pb2
+from headshot.v1 import photo_pb2, style_pb2
 
 T = TypeVar("T")
 
@@ -179,6 +179,8 @@ def create(
     if background:
         options.background.CopyFrom(_background(background))
     if retouch:
+        if retouch not in ("none", "light", "standard"):
+            raise typer.BadParameter(f"--retouch wants none, light or standard, not {retouch!r}")
         options.MergeFrom(pb.HeadshotOptions(retouch=f"RETOUCH_LEVEL_{retouch.upper()}"))
     request = pb.CreateHeadshotRequest(
         photos=[photo(path) for path in photos], options=options, consent_reference=consent
@@ -212,6 +214,8 @@ def create(
         path = out / "contact-sheet.jpg"
         path.write_bytes(contact_sheet([item.read_bytes() for item in photos], result))
         typer.echo(f"{path}  input, candidates, matte, crops, scores")
+    for line in _remarks(result):
+        console.print(line, highlight=False)
     verified = result.verification
     console.print(
         f"{'same person' if verified.same_person else 'NOT verified'}: similarity "
@@ -219,6 +223,19 @@ def create(
         f"{result.timings.total_ms:.0f} ms",
         highlight=False,
     )
+
+
+def _remarks(result: pb.HeadshotResult) -> Iterator[str]:
+    """Yield what the caller should know of the photos and of the result."""
+    for verdict in result.photos:
+        if not verdict.used:
+            code = photo_pb2.PhotoCode.Name(verdict.code).removeprefix("PHOTO_CODE_")
+            yield f"{verdict.photo_id} was left out, {code}: {' '.join(verdict.advice)}"
+    yield from (item.message for item in result.advice)
+    if result.degraded:
+        yield f"given up for the deadline: {', '.join(result.degraded)}"
+    if result.warnings:
+        yield f"warnings: {', '.join(result.warnings)}"
 
 
 def _background(text: str) -> style_pb2.Background:
@@ -280,4 +297,9 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A picture this service made.", exists=True)],
 ) -> None:
     """Show a picture's provenance: source type, software, style, size, DPI, signature."""
-    typer.echo(json.dumps(read_metadata(file.read_bytes()), indent=2, default=str))
+    try:
+        found = read_metadata(file.read_bytes())
+    except HeadshotError as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(found, indent=2, default=str))

@@ -6,6 +6,7 @@ import io
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from headshot.imaging.decode import DecodeLimits, decode_photo
 from headshot.v1 import headshot_service_pb2 as pb
 
 _TILE = 320
@@ -16,7 +17,12 @@ _PAPER = (250, 250, 248)
 
 
 def _open(data: bytes) -> Image.Image:
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    return Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def _photo(data: bytes) -> Image.Image:
+    """Return a photo as the service reads it: HEIC too, upright, in sRGB."""
+    return Image.fromarray(decode_photo(data, DecodeLimits(), long_side=2 * _TILE).pixels)
 
 
 def _row(sheet: Image.Image, top: int, title: str, tiles: list[tuple[str, Image.Image]]) -> int:
@@ -41,7 +47,7 @@ def contact_sheet(inputs: list[bytes], result: pb.HeadshotResult) -> bytes:
     """
     way = result.intermediates
     photos = [
-        (verdict.photo_id or f"photo {verdict.index}", _open(inputs[verdict.index]))
+        (verdict.photo_id or f"photo {verdict.index}", _photo(inputs[verdict.index]))
         for verdict in result.photos
         if verdict.used
     ]

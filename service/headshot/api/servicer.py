@@ -61,7 +61,12 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                 "EncodeIdentity", call, request.consent_reference, len(request.photos)
             ):
                 result = await self._pipeline.encode_identity(call, parse.photos(request.photos))
-                token, expires = self._templates.seal(result.template, request.template_ttl_seconds)
+                token, expires = self._templates.seal(
+                    result.template,
+                    request.template_ttl_seconds,
+                    request.consent_reference,
+                    sum(item.used for item in result.photos),
+                )
             return pb.EncodeIdentityResponse(
                 identity_template=token,
                 expires_at_unix_seconds=expires,
@@ -77,9 +82,14 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
     ) -> AsyncIterator[pb.DenoiseResponse]:
         """Frame and restore a photo, step by step."""
         async with self._sessions.open(
-            context, request, request_id=request.request_id, cost=_STAGE_COST + 0.5
+            context,
+            request,
+            request_id=request.request_id,
+            cost=_STAGE_COST + 0.5 * max(1, min(request.candidates, 8)),
         ) as call:
-            template = self._templates.open(request.identity_template)
+            template, consent = self._templates.open(request.identity_template)
+            # The request has no reference of its own: the template brings the one it was made with.
+            self._sessions.check_consent(consent)
             plan = self._pipeline.plan(
                 request.steps,
                 request.strength if request.HasField("strength") else None,
@@ -97,7 +107,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                     request.candidates or 1,
                 ),
             )
-            async with aclosing(work) as items:
+            async with self._audit.record("Denoise", call, consent, 1), aclosing(work) as items:
                 async for item in items:
                     if isinstance(item, ProgressEvent):
                         yield pb.DenoiseResponse(progress=present.progress(item))
@@ -144,10 +154,12 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         async with self._sessions.open(
             context, request, request_id=request.request_id, cost=_STAGE_COST
         ) as call:
-            template = self._templates.open(request.identity_template)
-            result = await self._pipeline.verify(
-                call, parse.photo(request.photo), parse.photos(request.references), template
-            )
+            template, consent = self._templates.open(request.identity_template)
+            self._sessions.check_consent(consent)
+            async with self._audit.record("Verify", call, consent, 1 + len(request.references)):
+                result = await self._pipeline.verify(
+                    call, parse.photo(request.photo), parse.photos(request.references), template
+                )
             return pb.VerifyResponse(
                 verification=present.verification(result.verification),
                 photo=present.photo(result.photo),
@@ -169,10 +181,9 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         ) as call:
             self._sessions.check_consent(request.consent_reference)
             # Only now: an enum's value is known to be one of those that parse knows.
+            template, _ = self._templates.open(request.identity_template)
             work = HeadshotRequest(
-                parse.photos(request.photos),
-                parse.options(request.options),
-                self._templates.open(request.identity_template),
+                parse.photos(request.photos), parse.options(request.options), template
             )
             if request.validate_only:
                 await self._pipeline.check(call, work)

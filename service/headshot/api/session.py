@@ -120,7 +120,8 @@ class Sessions:
         """Refuse work without a consent reference where policy requires one."""
         if self._settings.require_consent and not reference:
             raise PermissionDeniedError(
-                "this service needs consent_reference: a pointer to the person's recorded consent",
+                "this service needs consent_reference, a pointer to the person's recorded consent; "
+                "Denoise and Verify take it from an identity template that was made with one",
                 reason="CONSENT_REQUIRED",
             )
 

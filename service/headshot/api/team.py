@@ -143,11 +143,8 @@ class TeamRpc:
                 async with self._audit.record(
                     "CreateHeadshots", call, consent, len(item.photos)
                 ) as entry:
-                    work = HeadshotRequest(
-                        parse.photos(item.photos),
-                        options,
-                        self._templates.open(item.identity_template),
-                    )
+                    template, _ = self._templates.open(item.identity_template)
+                    work = HeadshotRequest(parse.photos(item.photos), options, template)
                     result = await self._pipeline.create(call, work, member)
                     entry.style(result.style_id, result.style_version)
                     entry.headshots(1, unverified=not result.verification.same_person)

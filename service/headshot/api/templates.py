@@ -23,24 +23,38 @@ class Templates:
         self._recogniser = recogniser
         self._default_ttl_s = default_ttl_s
 
-    def seal(self, template: Template, ttl_s: int) -> tuple[bytes, int]:
-        """Return the token and its expiry in seconds since 1970."""
+    def seal(
+        self, template: Template, ttl_s: int, consent: str = "", photos: int = 1
+    ) -> tuple[bytes, int]:
+        """Return the token and its expiry in seconds since 1970.
+
+        Args:
+            template: whom to seal.
+            ttl_s: validity in seconds; 0 for the default.
+            consent: reference to the person's consent, kept inside.
+            photos: how many photos it was made from, kept inside.
+        """
         expires = int(time.time()) + (ttl_s or self._default_ttl_s)
         token = self._sealer.seal(
-            template.vector, template.recogniser, _tenant(), expires_at=expires
+            template.vector,
+            template.recogniser,
+            _tenant(),
+            expires_at=expires,
+            consent_reference=consent,
+            photos=photos,
         )
         return token, expires
 
-    def open(self, token: bytes) -> Template | None:
-        """Return the template of a token, None for an empty one.
+    def open(self, token: bytes) -> tuple[Template | None, str]:
+        """Return the template of a token, None for an empty one, and the consent it was made with.
 
         Raises:
             TemplateError: forged, expired, or of another recogniser or tenant.
         """
         if not token:
-            return None
+            return None, ""
         opened = self._sealer.open(token, self._recogniser, _tenant())
-        return Template(opened.embedding, self._recogniser)
+        return Template(opened.embedding, self._recogniser), opened.consent_reference
 
 
 def _tenant() -> str:

@@ -16,3 +16,11 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
     workers = Workers(1)
     yield make_parts(workers, tmp_path / "audit.jsonl")
     workers.close()
+
+
+@pytest.fixture
+def strict_parts(tmp_path: Path) -> Iterator[Parts]:
+    """The same where the operator requires consent."""
+    workers = Workers(1)
+    yield make_parts(workers, tmp_path / "audit.jsonl", require_consent=True)
+    workers.close()

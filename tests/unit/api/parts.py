@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headshot.api.admission import AdmissionController, AdmissionLimits
 from headshot.api.audit_trail import AuditTrail
@@ -39,9 +40,9 @@ class Parts:
     audit: AuditTrail
 
 
-def make_parts(workers: Workers, audit_log: Path) -> Parts:
+def make_parts(workers: Workers, audit_log: Path, **changes: Any) -> Parts:
     """Return the parts; the engine has neither client nor models."""
-    settings, metrics = Settings(), Metrics()
+    settings, metrics = Settings(**changes), Metrics()
     ring = KeyRing.ephemeral()
     limits = AdmissionLimits(permits=4, queue=64)
     return Parts(

@@ -6,11 +6,13 @@ import json
 from contextlib import aclosing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from headshot.api.servicer import HeadshotServicer
 from headshot.deadline import Deadline
-from headshot.errors import InvalidRequestError, PhotoError
+from headshot.errors import InvalidRequestError, PermissionDeniedError, PhotoError
 from headshot.pipeline.call import Call
+from headshot.pipeline.identity import Template
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
 
@@ -77,3 +79,32 @@ async def test_every_piece_of_work_leaves_one_audit_record_with_its_outcome(
     (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert (record["outcome"], record["request_id"], record["style"]) == (outcome, "r-1", "legal")
+
+
+def test_a_template_carries_the_consent_it_was_made_with(parts):
+    vector = np.eye(1, 128, dtype=np.float32)[0]
+    token, expires = parts.templates.seal(Template(vector, "recogniser"), 60, "consent-7", 3)
+    template, consent = parts.templates.open(token)
+    assert template is not None
+    assert np.array_equal(template.vector, vector)
+    assert consent == "consent-7"
+    assert expires > 0
+    assert parts.templates.open(b"") == (None, "")
+
+
+async def test_where_policy_wants_consent_a_template_without_one_is_not_enough(strict_parts):
+    parts = strict_parts
+    servicer = HeadshotServicer(
+        parts.settings, parts.pipeline, parts.sessions, parts.templates, parts.audit
+    )
+    vector = np.eye(1, 128, dtype=np.float32)[0]
+    token, _ = parts.templates.seal(Template(vector, "recogniser"), 60)
+    for template in (b"", token):
+        with pytest.raises(PermissionDeniedError):
+            await servicer.Verify(
+                pb.VerifyRequest(photo=some_photo(), identity_template=template), Caller()
+            )
+        with pytest.raises(PermissionDeniedError):
+            request = pb.DenoiseRequest(photo=some_photo(), identity_template=template)
+            async with aclosing(servicer.Denoise(request, Caller())) as answers:
+                await anext(answers)
