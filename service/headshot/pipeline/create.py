@@ -166,7 +166,8 @@ class Maker:
         wanted = Effort(
             options.candidates,
             options.steps or self.engine.models.denoiser.steps,
-            upscaled=any(max(spec.width, spec.height) > canvas for spec in wish.specs),
+            upscaled=options.include_intermediates
+            or any(max(spec.width, spec.height) > canvas for spec in wish.specs),
         )
         effort, degraded = fit(
             self.costs, wanted, call.deadline.remaining(), keep=options.no_degrade
@@ -325,7 +326,7 @@ class Maker:
         scale = self.engine.models.upscaler.scale if upscaled else 1
         side = files.master_side(wish.specs, crops, canvas, scale)
         enlarged = None
-        if side > canvas or request.options.include_intermediates:
+        if upscaled and (side > canvas or request.options.include_intermediates):
             begun = time.perf_counter()
             with call.stage("upscale"):
                 enlarged = await pictures.upscale(self.engine, call, draft.candidate.image)
@@ -352,12 +353,13 @@ class Maker:
                 style,
                 call.request_id,
                 self.signer,
+                wish.steps(enlarged=side > canvas),
             )
 
         begun = time.perf_counter()
         with call.stage("render"):
             made = await self.engine.workers.run(call.deadline, finish)
-        name = "finish_upscaled" if enlarged is not None else "finish_plain"
+        name = "finish_upscaled" if side > canvas else "finish_plain"
         self.costs.book(name, time.perf_counter() - begun)
         return made, enlarged
 

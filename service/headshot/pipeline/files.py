@@ -48,14 +48,27 @@ def make_files(
     style: Style,
     request_id: str,
     signer: Signer | None,
+    steps: tuple[str, ...] = ("denoise", "tone", "matte", "background", "upscale"),
 ) -> tuple[RenditionFile, ...]:
-    """Compose each aspect once and write every rendition from it by downsampling; sign last."""
+    """Compose each aspect once and write every rendition from it by downsampling; sign last.
+
+    Args:
+        person: at the master's size.
+        crops: of each aspect.
+        specs: the files.
+        ground: the concrete background.
+        seed: of dither and grain.
+        style: named in the files.
+        request_id: for file names.
+        signer: of content credentials, None where none is configured.
+        steps: what was done to the photo, in order, told in the files' provenance.
+    """
     composed = ground.kind != "blur"
     told = Provenance(
         source_type=source_type(diffused=True, composed=composed),
         style_id=style.id,
         style_version=style.version,
-        steps=("denoise", "tone", "matte", "background", "upscale"),
+        steps=steps,
     )
     xmp = xmp_packet(told)
     fields = {"request_id": request_id, "style": style.id}

@@ -30,6 +30,11 @@ class Wish:
     retouch: str
     tone: ToneSpec
 
+    def steps(self, *, enlarged: bool) -> tuple[str, ...]:
+        """Return what is done to the photo, in order, as its provenance tells it."""
+        retouched = ("retouch",) if self.retouch != "none" else ()
+        return ("denoise", "tone", *retouched, "matte", "background", *("upscale",) * enlarged)
+
 
 def resolve(
     style: Style, options: HeadshotOptions, cmyk: bytes | None, limits: DecodeLimits | None = None
