@@ -334,6 +334,16 @@ class HeadshotClient:
         """Make a headshot and return its result."""
         return self._run(self._client.create_headshot(request))
 
+    def create_headshots(
+        self, settings: pb.TeamSettings, items: Iterable[pb.TeamItem]
+    ) -> list[pb.CreateHeadshotsResponse]:
+        """Make a team's headshots; returns the outcomes in the order in which they came."""
+
+        async def collect() -> list[pb.CreateHeadshotsResponse]:
+            return [outcome async for outcome in self._client.create_headshots(settings, items)]
+
+        return self._run(collect())
+
     def list_styles(self) -> pb.ListStylesResponse:
         """List the style guides."""
         return self._run(self._client.list_styles())

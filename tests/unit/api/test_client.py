@@ -1,0 +1,75 @@
+"""The client's rules for sending a call again, against a server that only fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from headshot import errors
+from headshot.api import status
+from headshot.client import AsyncHeadshotClient, HeadshotCallError, RetryPolicy
+from headshot.v1 import headshot_service_pb2 as pb
+from headshot.v1 import headshot_service_pb2_grpc
+
+
+class Failing(headshot_service_pb2_grpc.HeadshotServiceServicer):
+    """Fails every call with one error, a stream perhaps after its first message."""
+
+    def __init__(self) -> None:
+        self.error: errors.HeadshotError = errors.ModelUnavailableError("down")
+        self.calls = 0
+        self.answers_first = False
+
+    async def Matte(self, request, context):
+        self.calls += 1
+        await status.abort(context, self.error)
+
+    async def CreateHeadshot(self, request, context):
+        self.calls += 1
+        if self.answers_first:
+            yield pb.CreateHeadshotResponse(stage=pb.StageEvent(stage="decode"))
+        await status.abort(context, self.error)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Failing, str]]:
+    servicer, made = Failing(), grpc.aio.server()
+    headshot_service_pb2_grpc.add_HeadshotServiceServicer_to_server(servicer, made)
+    port = made.add_insecure_port("127.0.0.1:0")
+    await made.start()
+    yield servicer, f"127.0.0.1:{port}"
+    await made.stop(None)
+
+
+RETRY = RetryPolicy(attempts=3, backoff_s=0.001, max_backoff_s=0.002)
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (errors.ModelUnavailableError("down"), 3),
+        (errors.OverloadedError("full", retry_after_s=0.001), 3),
+        (errors.OverloadedError("too large"), 1),
+        (errors.InvalidRequestError("no"), 1),
+        (errors.ModelExecutionError("failed"), 1),
+    ],
+)
+async def test_only_what_may_help_and_is_safe_is_sent_again(server, error, calls):
+    servicer, address = server
+    servicer.error = error
+    async with AsyncHeadshotClient(address, retry=RETRY) as client:
+        with pytest.raises(HeadshotCallError) as caught:
+            await client.matte(pb.MatteRequest())
+    assert servicer.calls == calls
+    assert caught.value.reason == error.reason
+
+
+@pytest.mark.parametrize(("answers_first", "calls"), [(False, 3), (True, 1)])
+async def test_a_stream_that_has_begun_is_never_sent_again(server, answers_first, calls):
+    servicer, address = server
+    servicer.answers_first = answers_first
+    async with AsyncHeadshotClient(address, retry=RETRY) as client:
+        with pytest.raises(HeadshotCallError):
+            await client.create_headshot(pb.CreateHeadshotRequest())
+    assert servicer.calls == calls
