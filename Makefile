@@ -51,6 +51,7 @@ lint: $(VENV)/.installed  ## Style, types, proto, generated files, deployment ma
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/generate_proto.py --check
+	@$(BIN)/python -m deploy.validation
 	@if command -v npx >/dev/null; then cd proto && $(BUF) lint ../tests/contract/api.binpb --path headshot; else echo "buf lint skipped: npx is not installed"; fi
 
 proto: $(VENV)/.installed  ## Generate service/headshot/v1 from proto/
@@ -88,7 +89,17 @@ gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=fol
 setup-train: .venv-train/.installed  ## Install what training and export need (PyTorch)
 
 export: setup-train  ## Rebuild model_repository/*/1/model.onnx from the committed weights, checked
-	@$(TRAIN_BIN)/python -m export_scripts.export --profile compact $(ARGS)
+	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.export --profile compact $(ARGS)
+	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.tensorrt.configs --repository model_repository
 
 evaluate: setup-train  ## All metrics of the compact networks as one table (DATA=folder)
-	@$(TRAIN_BIN)/python -m export_scripts.evaluate --data $(DATA) $(ARGS)
+	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate --data $(DATA) $(ARGS)
+
+.venv-export/.installed: requirements/export.txt pyproject.toml
+	@echo "setting up .venv-export: PyTorch for the CPU, diffusers and TensorRT's tools, once"
+	@$(PYTHON) -m venv .venv-export
+	@.venv-export/bin/python $(PIP) install -r requirements/export.txt
+	@touch $@
+
+studio-check: setup .venv-export/.installed  ## Studio profile: exports, Triton load, contract, end to end, one table
+	@PYTHONPATH=service .venv-export/bin/python -m export_scripts.studio.check $(ARGS)

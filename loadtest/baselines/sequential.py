@@ -72,11 +72,11 @@ class SequentialPipeline:
         return self._run("identity_encoder", face=aligned[None])["embedding"][0]
 
     def _matte(self, image: Image) -> Image:
-        canvas, scale = geometry.letterbox(image, 512)
-        alpha = self._run("matting", image=canvas[None])["alpha"][0, :, :, 0]
-        return np.ascontiguousarray(
-            alpha[: round(image.shape[0] * scale), : round(image.shape[1] * scale)]
-        )
+        canvas = geometry.resize(image, (512, 512))
+        alpha = np.ascontiguousarray(self._run("matting", image=canvas[None])["alpha"][0, :, :, 0])
+        scale = 512 / max(image.shape[:2])
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        return geometry.resize(alpha, size)
 
     def _denoise(self, reference: Image, identity: NDArray[np.float32], seed: int) -> Image:
         settings = self._denoiser

@@ -28,16 +28,17 @@ async def matte(engine: Engine, call: Call, image: Image, *, stage: str = "matte
         stage: stage to book the time on.
 
     Returns:
-        uint8 [h', w']: the part of the network's canvas that the picture covers; its long side is
-        the canvas.
+        uint8 [h', w'] of the picture's aspect; its long side is the network's canvas.
     """
     size = engine.models.matting.canvas
-    canvas, scale = await engine.workers.run(call.deadline, geometry.letterbox, image, size)
+    workers = engine.workers
+    # Squeezed into the square, as the network saw photos in training; borders would be a scene.
+    canvas = await workers.run(call.deadline, geometry.resize, image, (size, size))
     outputs = await engine.infer(call, stage, "matting", {"image": canvas[None]})
-    alpha = np.asarray(outputs["alpha"], np.uint8)[0, :, :, 0]
-    height = max(1, round(image.shape[0] * scale))
-    width = max(1, round(image.shape[1] * scale))
-    return np.ascontiguousarray(alpha[:height, :width])
+    alpha = np.ascontiguousarray(np.asarray(outputs["alpha"], np.uint8)[0, :, :, 0])
+    scale = size / max(image.shape[:2])
+    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return await workers.run(call.deadline, geometry.resize, alpha, shape)
 
 
 async def upscale(engine: Engine, call: Call, image: Image) -> Image:
