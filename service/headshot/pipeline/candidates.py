@@ -103,7 +103,7 @@ class Bench:
             verified = await together(self._verified(call, image) for image in images)
         self.costs.book("verify", (time.perf_counter() - begun) / len(indices))
         return [
-            Candidate(index, image, plan.strength, verification)
+            Candidate(index, image, plan.strength_of(index), verification)
             for index, image, verification in zip(indices, images, verified, strict=True)
         ]
 

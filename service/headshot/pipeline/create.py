@@ -208,7 +208,7 @@ class Maker:
         self.engine.metrics.quality_rejected(remedy)
         before = (best.image, best.strength, best.verification)
         strength = min(1.0, best.strength * _REMEDIES[remedy])
-        await bench.remake(call, best, replace(plan, strength=strength), remedy.upper())
+        await bench.remake(call, best, replace(plan, strength=strength, spread=0.0), remedy.upper())
         again = await self._draft(call, best, framed, bench, wish, style, plan.seed, look)
         if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
             return again

@@ -19,6 +19,7 @@ from headshot.pipeline.sampler import Latent, Sampler, make_sampler, noise
 Image = NDArray[np.uint8]
 
 _PREVIEW_SIDE = 160
+_LEAST_STRENGTH = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,21 @@ class DenoisePlan:
         steps: diffusion steps.
         seed: seed of the request.
         previews: whether each step sends a preview.
+        spread: by how much of `strength` candidate k is weaker than candidate k - 1.
     """
 
     strength: float
     steps: int
     seed: int
     previews: bool = False
+    spread: float = 0.12
+
+    def strength_of(self, candidate: int) -> float:
+        """Return the strength of candidate k: each one stays a little closer to the photo.
+
+        Seeds alone vary a restoration hardly (the compact network not at all); strength does.
+        """
+        return max(_LEAST_STRENGTH, self.strength * (1.0 - self.spread * candidate))
 
 
 @dataclass(frozen=True)
@@ -97,7 +107,7 @@ async def denoise_candidate(
         uint8 [canvas, canvas, 3] RGB.
     """
     info = engine.models.denoiser
-    sampler = make_sampler(info.sampler, plan.steps, plan.strength, info.noise_scale)
+    sampler = make_sampler(info.sampler, plan.steps, plan.strength_of(candidate), info.noise_scale)
     shape = reference.shape
     sample = sampler.start(reference, noise(plan.seed, candidate, 0, shape))
     count = len(sampler.timesteps)

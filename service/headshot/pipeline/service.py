@@ -171,7 +171,8 @@ class Pipeline:
         return DenoiseResult(
             framed.reference,
             tuple(
-                CandidateImage(index, image, plan.strength) for index, image in enumerate(images)
+                CandidateImage(index, image, plan.strength_of(index))
+                for index, image in enumerate(images)
             ),
             seen.reports[0],
         )

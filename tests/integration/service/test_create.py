@@ -64,14 +64,16 @@ async def test_the_same_request_gives_the_same_bytes(client, astronaut):
     assert first.renditions[0].data == second.renditions[0].data
 
 
-async def test_another_seed_gives_another_candidate(client, astronaut):
-    one, other = [
-        await client.create_headshot(
-            request_for(astronaut, seed=seed, include_intermediates=True, renditions=small())
-        )
-        for seed in (1, 2)
-    ]
-    assert one.intermediates.candidates[0].image != other.intermediates.candidates[0].image
+async def test_candidates_differ_and_each_tells_its_strength(client, astronaut):
+    result = await client.create_headshot(
+        request_for(astronaut, candidates=3, include_intermediates=True, renditions=small())
+    )
+    images = [item.image for item in result.intermediates.candidates]
+    assert len(set(images)) == 3
+    strengths = [item.strength for item in result.candidates]
+    assert strengths == sorted(strengths, reverse=True)
+    assert len(set(strengths)) == 3
+    assert sum(item.chosen for item in result.candidates) == 1
 
 
 @pytest.mark.slow
