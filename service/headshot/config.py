@@ -94,9 +94,6 @@ class Settings(BaseSettings):
         2 * _CORES, ge=1, description="Requests worked on at the same time."
     )
     max_queue: int = Field(64, ge=0, description="Requests that wait for a permit.")
-    tenant_concurrency: int = Field(
-        0, ge=0, description="Requests of one tenant at the same time; 0 for no limit of its own."
-    )
 
     # Security and privacy
     insecure: bool = Field(

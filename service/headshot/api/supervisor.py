@@ -21,10 +21,12 @@ from headshot.telemetry import multiprocess
 from headshot.telemetry.http import Health, OperationsServer
 from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
+from headshot.triton.server import EmbeddedTriton
 
 _log = get_logger(__name__)
 
 _RESTART_PAUSE_S = 1.0
+_WATCH_S = 1.0
 _READY_LINE = b"ready\n"
 
 
@@ -95,8 +97,9 @@ async def serve_with_workers(settings: Settings) -> None:
         if triton is not None:
             values |= {"triton_url": [triton.grpc_url], "triton_facts": str(triton.facts_dir)}
         workers = [Worker(values, environment) for _ in range(settings.workers)]
+        metrics = Metrics()
         operations = OperationsServer(
-            Metrics(),
+            metrics,
             readiness=lambda: _readiness(workers),
             triton_metrics_url=lambda: triton.metrics_url if triton else None,
             host=settings.operations_host,
@@ -105,6 +108,7 @@ async def serve_with_workers(settings: Settings) -> None:
         operations.start()
         stack.callback(operations.stop)
         tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
+        counting = asyncio.ensure_future(_count_restarts(triton, metrics))
         _log.info("serving", address=f"{settings.host}:{port}", workers=len(workers))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -113,8 +117,19 @@ async def serve_with_workers(settings: Settings) -> None:
             task.cancel()
         await asyncio.gather(*(worker.stop(settings.drain_s + 5) for worker in workers))
         stopped.cancel()
+        counting.cancel()
         for task in failed:
             task.result()
+
+
+async def _count_restarts(triton: EmbeddedTriton | None, metrics: Metrics) -> None:
+    """Count the restarts of the Triton that this process embeds; workers cannot see them."""
+    seen = 0
+    while triton is not None:
+        while seen < triton.restarts:
+            metrics.triton_restarted()
+            seen += 1
+        await asyncio.sleep(_WATCH_S)
 
 
 def _readiness(workers: list[Worker]) -> Health:
