@@ -109,7 +109,8 @@ def _scores(result: pb.HeadshotResult) -> list[tuple[str, bool]]:
             f"similarity {verified.similarity:.3f} (threshold {verified.threshold:.3f})",
             verified.same_person,
         ),
-        (f"style {result.style_id} {result.style_version}, {result.background}", True),
+        (f"style {result.style_id} {result.style_version}", True),
+        (f"background {result.background}"[:88], True),
     ]
     lines += [
         (f"{measure.id}: {measure.value:.3g} {measure.unit}", measure.passed)
