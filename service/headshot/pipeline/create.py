@@ -173,7 +173,7 @@ class Maker:
             self.costs, wanted, call.deadline.remaining(), keep=options.no_degrade
         )
         for action in degraded:
-            self.engine.metrics.degraded(action)
+            self.engine.metrics.degraded(action.lower())
         return effort, degraded
 
     def _plan(self, options: HeadshotOptions, effort: Effort) -> DenoisePlan:

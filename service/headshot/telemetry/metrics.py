@@ -66,7 +66,7 @@ class Metrics:
             self.families.templates.labels(self._reason(event))
         for outcome in ("same_person", "other_person"):
             self.families.verifications.labels(self._reason(outcome))
-        for action in ("fewer_candidates", "fewer_steps", "smaller_rendition"):
+        for action in ("fewer_candidates", "fewer_steps", "smaller_renditions"):
             self.families.degraded.labels(self._reason(action))
         for reason in ("CREDENTIALS_MISSING", "CREDENTIALS_UNKNOWN", "CREDENTIALS_EXPIRED"):
             self.families.auth_failures.labels(self._reason(reason))
@@ -216,7 +216,7 @@ class Metrics:
         self.families.deadline_missed.labels(self._stage(stage)).inc()
 
     def degraded(self, action: str) -> None:
-        """Count a request done with less: fewer_candidates, fewer_steps, smaller_rendition."""
+        """Count a request done with less: fewer_candidates, fewer_steps, smaller_renditions."""
         self.families.degraded.labels(self._reason(action)).inc()
 
     # -- security and privacy --------------------------------------------------------------------
