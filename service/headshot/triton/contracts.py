@@ -17,13 +17,12 @@ import numpy as np
 from headshot.deadline import Deadline
 from headshot.errors import ModelContractError
 from headshot.triton.client import InferenceClient
+from headshot.triton.companions import COMPANIONS, VERIFIER, check_companions
 from headshot.triton.endpoints import Endpoint
 from headshot.triton.failures import unavailable
 from headshot.triton.model_config import ModelDescription, read_description, ready_models
 from headshot.triton.tensors import Array, OutputContract, TensorSpec, batch_of
 
-_CODEC_MODELS = ("latent_encoder", "latent_decoder")
-_OPTIONAL = (*_CODEC_MODELS, "identity_projection", "style_prompts", "verifier")
 _SAMPLERS = {"flow": ("flow_euler",), "epsilon": ("lcm", "ddim", "euler")}
 _FACE_SIDE = 112
 
@@ -100,7 +99,8 @@ class ModelSet:
 
     Attributes:
         profile: "compact" or "studio", the same for all models.
-        optional: models beyond the five that the repository also serves, by name.
+        optional: models beyond the five that the repository also serves, by name; the verifier
+            is an EncoderInfo.
     """
 
     profile: str
@@ -167,7 +167,7 @@ async def _read(
     missing = [name for name in _CHECKS if name not in ready]
     if missing:
         raise unavailable(", ".join(missing), f"not ready on {endpoint.url}")
-    names = [*_CHECKS, *(name for name in _OPTIONAL if name in ready)]
+    names = [*_CHECKS, *(name for name in COMPANIONS if name in ready)]
     described = await asyncio.gather(
         *(read_description(endpoint, name, deadline) for name in names)
     )
@@ -189,21 +189,15 @@ def check_models(descriptions: Mapping[str, ModelDescription]) -> ModelSet:
     denoiser = _denoiser(descriptions["denoiser"], encoder.dimension)
     matting = _matting(descriptions["matting"])
     upscaler = _upscaler(descriptions["upscaler"])
-    if denoiser.latent_codec != "pixel_unshuffle":
-        for name in _CODEC_MODELS:
-            if name not in descriptions:
-                raise ModelContractError(
-                    f"{name}: the denoiser's latent_codec {denoiser.latent_codec!r} needs it",
-                    metadata={"model": name, "field": "latent_codec"},
-                )
+    check_companions(descriptions, denoiser.canvas, encoder.dimension)
     profile = descriptions["denoiser"].text("profile")
     for description in descriptions.values():
         description.expect("profile", profile, description.text("profile"))
     optional = {
-        name: ModelInfo(name, descriptions[name].max_batch_size, descriptions[name].parameters)
-        for name in _OPTIONAL
-        if name in descriptions
+        name: ModelInfo(*descriptions[name].common()) for name in COMPANIONS if name in descriptions
     }
+    if VERIFIER in descriptions:
+        optional[VERIFIER] = _verifier(descriptions[VERIFIER], encoder)
     return ModelSet(profile, detector, encoder, denoiser, matting, upscaler, optional)
 
 
@@ -235,6 +229,16 @@ def _encoder(model: ModelDescription) -> EncoderInfo:
         match_threshold=model.number("match_threshold", -1.0, 1.0),
         fmr=model.number("threshold_fmr", 0.0, 1.0),
     )
+
+
+def _verifier(model: ModelDescription, first: EncoderInfo) -> EncoderInfo:
+    second = _encoder(model)
+    # The same network again agrees with itself: it is no second opinion.
+    model.expect(
+        "parameter recogniser", f"another than {first.recogniser}", second.recogniser,
+        holds=second.recogniser != first.recogniser,
+    )  # fmt: skip
+    return second
 
 
 def _denoiser(model: ModelDescription, identity_dimension: int) -> DenoiserInfo:
