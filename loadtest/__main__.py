@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from headshot.api.gateway import run_gateway
-from headshot.config import Settings
-from headshot.telemetry import logs
 
 from loadtest import machine
+from loadtest.processes import MemoryReading, growth, service, watch
 from loadtest.report import page
 from loadtest.requests import RequestMaker, example_photos
 from loadtest.runner import Generator
@@ -26,22 +22,12 @@ from loadtest.summary import Summary, summarise
 
 _CAPACITY_CONCURRENCY = 8
 _CAPACITY_SECONDS = 12.0
+_MEMORY_EVERY_S = 5.0
 
 
 def _progress(line: str) -> None:
     end = "\r" if sys.stderr.isatty() else "\n"
     print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
-
-
-@asynccontextmanager
-async def target_of(target: str) -> AsyncIterator[str]:
-    """Yield the address of a running service, or of one that lives as long as the run."""
-    if target:
-        yield target
-        return
-    logs.configure("error")
-    async with run_gateway(Settings(port=0, operations_port=0)) as gateway:
-        yield gateway.address
 
 
 async def capacity(generator: Generator, scenario: Scenario, photos: list[bytes]) -> float:
@@ -79,10 +65,11 @@ def main(
         scenario = scenario.model_copy(update={"seconds": seconds})
     about = machine.describe()
 
-    async def work() -> None:
+    async def work() -> list[str]:
         data = example_photos(photos)
-        async with target_of(target) as address:
-            generator = Generator(address, data, _progress)
+        readings: list[MemoryReading] = []
+        with service(target) as running:
+            generator = Generator(running.address, data, _progress)
             chosen = rate or scenario.rate
             if not chosen:
                 most = await capacity(generator, scenario, data)
@@ -93,17 +80,53 @@ def main(
                 probes, best = await _search(generator, scenario, chosen)
                 about["highest rate within the objective"] = f"{best:.2f}/s"
                 chosen = best or chosen
+            watching = None
+            if running.usage is not None:
+                watching = asyncio.create_task(watch(running.usage, _MEMORY_EVERY_S, readings))
             samples = await generator.run(scenario, chosen)
+            if watching is not None:
+                watching.cancel()
         summary = summarise(samples)
+        grown, failures = _verdict(scenario, summary, readings)
+        about.update(grown)
         out.mkdir(parents=True, exist_ok=True)
-        figures = {"scenario": scenario.model_dump(), "machine": about, "summary": asdict(summary)}
+        figures = {
+            "scenario": scenario.model_dump(),
+            "machine": about,
+            "summary": asdict(summary),
+            "memory": [asdict(reading) for reading in readings],
+            "failures": failures,
+        }
         (out / f"{scenario.name}.json").write_text(json.dumps(figures, indent=1))
         report = out / f"{scenario.name}.html"
-        report.write_text(page(scenario, summary, samples, about, probes))
-        print(json.dumps(asdict(summary), indent=1))
+        report.write_text(page(scenario, summary, samples, about, probes, readings))
+        print(json.dumps({**asdict(summary), **grown}, indent=1))
         print(f"report: {report}", file=sys.stderr)
+        return failures
 
-    asyncio.run(work())
+    failed = asyncio.run(work())
+    for failure in failed:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
+
+
+def _verdict(
+    scenario: Scenario, summary: Summary, readings: list[MemoryReading]
+) -> tuple[dict[str, str], list[str]]:
+    """Return what memory did, in words, and what the scenario does not allow."""
+    told: dict[str, str] = {}
+    failures = []
+    if len([reading for reading in readings if reading.at_s >= scenario.warmup_s]) >= 10:
+        grown = growth(readings, scenario.warmup_s)
+        told["memory growth after the warm-up"] = f"{grown:+.2%}"
+        told["memory at the peak"] = f"{max(reading.total for reading in readings):.0f} MB"
+        if scenario.memory_growth and grown >= scenario.memory_growth:
+            failures.append(f"memory grew by {grown:.2%}, allowed are {scenario.memory_growth:.0%}")
+    wrong = {code: count for code, count in summary.codes.items() if code != "OK"}
+    if scenario.memory_growth and wrong:
+        failures.append(f"not every request worked: {wrong}")
+    return told, failures
 
 
 if __name__ == "__main__":

@@ -8,30 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import httpx
-import psutil
 import typer
 
 from loadtest import machine
 from loadtest.arrivals import Arrivals
+from loadtest.processes import ROOT, Usage, free_port, running, service
 from loadtest.requests import RequestMaker, example_photos
 from loadtest.runner import Generator, Sample
 from loadtest.scenario import Scenario, Work
 from loadtest.summary import percentiles
 
-ROOT = Path(__file__).resolve().parent.parent
 CONCURRENCIES = (1, 4, 16)
-_READY_S = 240.0
 _POISSON_LOAD = 0.7
 
 
@@ -59,68 +54,6 @@ class Row:
     rss_mb: float
     failures: int = 0
     stages: dict[str, float] = field(default_factory=dict)
-
-
-class Usage:
-    """Processor time and memory of a process and its children."""
-
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
-        self.peak_mb = 0.0
-
-    def _tree(self) -> list[psutil.Process]:
-        return [self._process, *self._process.children(recursive=True)]
-
-    def cpu(self) -> float:
-        """Return processor seconds so far."""
-        total = 0.0
-        for process in self._tree():
-            times = process.cpu_times()
-            total += times.user + times.system
-        return total
-
-    def memory(self) -> float:
-        """Return resident memory now, MB (2**20), shared pages of the tree counted once each."""
-        total = 0.0
-        for process in self._tree():
-            info = process.memory_full_info()
-            total += getattr(info, "pss", info.rss)
-        self.peak_mb = max(self.peak_mb, total / 2**20)
-        return total / 2**20
-
-
-def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def _process(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the block ends; wait until `url` answers 200."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        begun = time.monotonic()
-        while time.monotonic() - begun < _READY_S:
-            if process.poll() is not None:
-                raise RuntimeError(f"{command[1:4]} ended with {process.returncode}")
-            try:
-                if httpx.get(url, timeout=2).status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.3)
-        else:
-            raise RuntimeError(f"{command[1:4]} was not ready in {_READY_S:.0f} s")
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _row(
@@ -183,18 +116,14 @@ class Bench:
 
 
 async def _service(settings: Bench) -> list[Row]:
-    port, operations = free_port(), free_port()
-    command = [sys.executable, "-m", "headshot", "serve", "--port", str(port)]
-    command += ["--operations-port", str(operations), "--set", "log_level=error"]
-    command += ["--model-repository", str(settings.repository)]
     work = Work(kind="create", renditions=(settings.rendition,), timeout_s=120)
     photos = example_photos(settings.photos)
     rows = []
-    with _process(command, f"http://127.0.0.1:{operations}/readyz") as process:
-        usage = Usage(process.pid)
-        generator = Generator(f"127.0.0.1:{port}", photos)
-        idle = usage.memory()
-        rows.append(Row("service", "idle", 0, 0, 0, 0, idle))
+    with service(repository=settings.repository) as running_service:
+        usage = running_service.usage
+        assert usage is not None
+        generator = Generator(running_service.address, photos)
+        rows.append(Row("service", "idle", 0, 0, 0, 0, usage.memory()))
         maker = RequestMaker(work, photos)
         await generator.closed(maker, 4, 5.0)
         for concurrency in CONCURRENCIES:
@@ -253,7 +182,7 @@ async def _fastapi(settings: Bench) -> list[Row]:
     photos = example_photos(settings.photos)
     url = f"http://127.0.0.1:{port}"
     rows = []
-    with _process(command, f"{url}/ready") as process:
+    with running(command, f"{url}/ready") as process:
         usage = Usage(process.pid)
         async with httpx.AsyncClient(timeout=300) as client:
 

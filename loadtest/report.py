@@ -15,6 +15,7 @@ mpl.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
+from loadtest.processes import MemoryReading
 from loadtest.runner import Sample
 from loadtest.scenario import Scenario
 from loadtest.search import Probe
@@ -152,6 +153,20 @@ def _rate_curve(probes: list[Probe]) -> str:
     return _plot(draw)
 
 
+def _memory(readings: list[MemoryReading]) -> str:
+    def draw(axes: Axes) -> None:
+        minutes = [reading.at_s / 60 for reading in readings]
+        axes.plot(minutes, [reading.total for reading in readings], label="whole service")
+        axes.plot(minutes, [reading.triton for reading in readings], label="Triton and models")
+        axes.plot(minutes, [reading.gateway for reading in readings], label="gateway")
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("minutes")
+        axes.set_ylabel("resident MB")
+        axes.legend(frameon=False)
+
+    return _plot(draw)
+
+
 def _figures(summary: Summary) -> str:
     rows = [["", *summary.latency]]
     for label, values in (
@@ -169,6 +184,7 @@ def page(
     samples: list[Sample],
     machine: dict[str, str],
     probes: list[Probe] | None = None,
+    memory: list[MemoryReading] | None = None,
 ) -> str:
     """Return the report as HTML."""
     good = [sample for sample in samples if sample.code == "OK"]
@@ -198,6 +214,8 @@ def page(
         parts.append(f"<h2>By kind</h2>{_table(rows)}")
     if probes:
         parts.append(f"<h2>Rate against latency</h2>{_rate_curve(probes)}")
+    if memory:
+        parts.append(f"<h2>Memory</h2>{_memory(memory)}")
     parts.append(f"<h2>Machine</h2>{_table([['', ''], *([k, v] for k, v in machine.items())])}")
     figures = html.escape(json.dumps(asdict(summary), indent=1))
     parts.append(f"<h2>Figures</h2><pre>{figures}</pre>")

@@ -58,6 +58,8 @@ class Scenario(_Strict):
         seed: of schedule and mix.
         work: the mix.
         slo_p99_s: latency that the search holds p99 under.
+        memory_growth: share by which memory may grow after the warm-up; 0 for no limit. With a
+            limit, a request that does not work fails the run too.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Scenario(_Strict):
     seed: int = 1
     work: Annotated[tuple[Work, ...], Field(min_length=1)]
     slo_p99_s: Annotated[float, Field(gt=0)] = 4.0
+    memory_growth: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def schedule(self, rate: float) -> Arrivals:
         """Return the schedule at `rate`, warm-up included."""

@@ -1,0 +1,173 @@
+"""The service as processes: started, watched, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+_READY_S = 240.0
+_TENTH = 0.1
+
+
+class Usage:
+    """Processor time and memory of a process and its children."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+        self.peak_mb = 0.0
+
+    def _tree(self) -> list[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
+
+    def cpu(self) -> float:
+        """Return processor seconds so far."""
+        total = 0.0
+        for process in self._tree():
+            times = process.cpu_times()
+            total += times.user + times.system
+        return total
+
+    def parts(self) -> dict[str, float]:
+        """Return resident MB (2**20) of the first process and of all others together.
+
+        Pages that several processes share are split between them, so that parts add up.
+        """
+        sizes = []
+        for process in self._tree():
+            info = process.memory_full_info()
+            sizes.append(getattr(info, "pss", info.rss) / 2**20)
+        return {"gateway": sizes[0], "triton": sum(sizes[1:])}
+
+    def memory(self) -> float:
+        """Return resident MB of all of them now, and keep the peak."""
+        total = sum(self.parts().values())
+        self.peak_mb = max(self.peak_mb, total)
+        return total
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """Resident MB of the parts at a time, seconds from the start of the watch."""
+
+    at_s: float
+    gateway: float
+    triton: float
+
+    @property
+    def total(self) -> float:
+        """Resident MB of both."""
+        return self.gateway + self.triton
+
+
+def growth(readings: list[MemoryReading], warmup_s: float) -> float:
+    """Return by which share memory grew after the warm-up: last tenth against first, medians.
+
+    Args:
+        readings: in order of time.
+        warmup_s: seconds of the beginning that are left out.
+
+    Raises:
+        ValueError: fewer than ten readings after the warm-up.
+    """
+    totals = np.array([reading.total for reading in readings if reading.at_s >= warmup_s])
+    if totals.size < 10:
+        raise ValueError(f"{totals.size} readings after the warm-up are too few")
+    tenth = max(3, round(totals.size * _TENTH))
+    return float(np.median(totals[-tenth:]) / np.median(totals[:tenth]) - 1)
+
+
+async def watch(usage: Usage, every_s: float, readings: list[MemoryReading]) -> None:
+    """Append a reading every so many seconds until cancelled."""
+    begun = time.perf_counter()
+    while True:
+        parts = usage.parts()
+        at = time.perf_counter() - begun
+        readings.append(MemoryReading(at, parts["gateway"], parts["triton"]))
+        await asyncio.sleep(every_s)
+
+
+def free_port() -> int:
+    """Return a free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server until the block ends; wait until `url` answers 200.
+
+    Raises:
+        RuntimeError: it ended, or was not ready in time.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        begun = time.monotonic()
+        while time.monotonic() - begun < _READY_S:
+            if process.poll() is not None:
+                raise RuntimeError(f"{command[1:4]} ended with {process.returncode}")
+            try:
+                if httpx.get(url, timeout=2).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.3)
+        else:
+            raise RuntimeError(f"{command[1:4]} was not ready in {_READY_S:.0f} s")
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(45)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service.
+
+    Attributes:
+        address: host:port of its gRPC port.
+        usage: of its processes; None for a service that somebody else started.
+    """
+
+    address: str
+    usage: Usage | None = None
+
+
+@contextmanager
+def service(
+    target: str = "", repository: Path | None = None, settings: tuple[str, ...] = ()
+) -> Iterator[Service]:
+    """Yield the service at `target`, or one of its own processes that lives as long as the block.
+
+    Args:
+        target: host:port; empty starts one.
+        repository: models of the one that is started; None takes the project's.
+        settings: its settings as key=value.
+    """
+    if target:
+        yield Service(target)
+        return
+    port, operations = free_port(), free_port()
+    command = [sys.executable, "-m", "headshot", "serve", "--port", str(port)]
+    command += ["--operations-port", str(operations)]
+    command += ["--model-repository", str(repository or ROOT / "model_repository")]
+    for setting in ("log_level=error", *settings):
+        command += ["--set", setting]
+    with running(command, f"http://127.0.0.1:{operations}/readyz") as process:
+        yield Service(f"127.0.0.1:{port}", Usage(process.pid))
