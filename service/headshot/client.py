@@ -20,6 +20,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from headshot.deadline import Deadline
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc, photo_pb2
 
@@ -121,7 +122,7 @@ class AsyncHeadshotClient:
         target: host:port of the gateway.
         api_key: key of the caller, None where the service asks for none.
         credentials: TLS credentials of the channel, None for plain text.
-        timeout_s: deadline of calls that name none, seconds.
+        timeout_s: deadline of calls that name none, seconds, all attempts together.
         retry: when a call is sent again.
     """
 
@@ -156,24 +157,34 @@ class AsyncHeadshotClient:
         await self._channel.close(None)
 
     async def _unary(self, method: Any, request: Any, timeout_s: float | None) -> Any:
+        deadline = Deadline.after(timeout_s or self._timeout_s)
         for attempt in range(self._retry.attempts):
             try:
-                return await method(
-                    request, timeout=timeout_s or self._timeout_s, metadata=self._metadata
-                )
+                return await method(request, timeout=deadline.remaining(), metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
-                failure = HeadshotCallError(error)
-                if not failure.retryable or attempt + 1 == self._retry.attempts:
-                    raise failure from None
-                await asyncio.sleep(self._retry.pause(attempt, failure.retry_after_s))
+                await self._before_retry(HeadshotCallError(error), attempt, deadline)
         raise AssertionError("attempts is at least one")
+
+    async def _before_retry(
+        self, failure: HeadshotCallError, attempt: int, deadline: Deadline
+    ) -> None:
+        """Wait before the next attempt; raise the failure where there is to be none.
+
+        All attempts of a call share its deadline: one that could not begin before it is not made.
+        """
+        pause = self._retry.pause(attempt, failure.retry_after_s)
+        last = attempt + 1 == self._retry.attempts
+        if last or not failure.retryable or pause >= deadline.remaining():
+            raise failure from None
+        await asyncio.sleep(pause)
 
     async def _stream(
         self, method: Any, request: Any, timeout_s: float | None
     ) -> AsyncIterator[Any]:
+        deadline = Deadline.after(timeout_s or self._timeout_s)
         for attempt in range(self._retry.attempts):
             begun = False
-            call = method(request, timeout=timeout_s or self._timeout_s, metadata=self._metadata)
+            call = method(request, timeout=deadline.remaining(), metadata=self._metadata)
             try:
                 async for response in call:
                     begun = True
@@ -181,10 +192,9 @@ class AsyncHeadshotClient:
                 return
             except grpc.aio.AioRpcError as error:
                 failure = HeadshotCallError(error)
-                last = attempt + 1 == self._retry.attempts
-                if begun or last or not failure.retryable:
+                if begun:
                     raise failure from None
-                await asyncio.sleep(self._retry.pause(attempt, failure.retry_after_s))
+                await self._before_retry(failure, attempt, deadline)
             finally:
                 # Whoever stops reading wants no more of it; nothing happens to a finished call.
                 call.cancel()

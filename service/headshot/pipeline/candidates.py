@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headshot.pipeline import denoise, verify
 from headshot.pipeline.call import Call
 from headshot.pipeline.concurrency import together
-from headshot.pipeline.degrade import StageCosts
+from headshot.pipeline.degrade import Effort, StageCosts, enough_time
 from headshot.pipeline.denoise import Conditioning, DenoisePlan
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.identity import Template
@@ -71,6 +71,10 @@ class Bench:
         for _ in range(self.most_regenerations):
             failed = [item for item in made if not item.verification.same_person]
             if not failed:
+                break
+            effort = Effort(len(failed), plan.steps, upscaled=True)
+            if len(failed) < len(made) and not enough_time(self.costs, effort, call.deadline):
+                # One candidate is the person already: in time with fewer beats late with all.
                 break
             for item in failed:
                 item.reasons.append(NOT_SAME_PERSON)

@@ -73,3 +73,15 @@ async def test_a_stream_that_has_begun_is_never_sent_again(server, answers_first
         with pytest.raises(HeadshotCallError):
             await client.create_headshot(pb.CreateHeadshotRequest())
     assert servicer.calls == calls
+
+
+async def test_all_attempts_of_a_call_share_its_deadline(server):
+    servicer, address = server
+    servicer.error = errors.OverloadedError("full", retry_after_s=30.0)
+    async with AsyncHeadshotClient(address, retry=RETRY, timeout_s=5.0) as client:
+        with pytest.raises(HeadshotCallError) as caught:
+            await client.matte(pb.MatteRequest())
+        with pytest.raises(HeadshotCallError):
+            await client.create_headshot(pb.CreateHeadshotRequest())
+    assert servicer.calls == 2  # no attempt could begin before the deadline
+    assert caught.value.retry_after_s == pytest.approx(30.0)
