@@ -47,6 +47,7 @@ from export_scripts.training.distillation import (
 )
 from export_scripts.training.muon import Muon
 from export_scripts.training.ncnn_teacher import Teacher
+from export_scripts.training.precision import fast_autocast
 
 SEED = 20261121
 BATCH = 96
@@ -188,7 +189,7 @@ class Trainer:
         """One step in which every stage learns from the teacher's map before it."""
         self.net.train()
         last = len(TEACHER_MAPS) - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             given = [
                 batch.targets[i].contiguous(memory_format=torch.channels_last) for i in range(last)
             ]
@@ -203,7 +204,7 @@ class Trainer:
         """One step of the early stages, each on the output of the one before."""
         self.net.train()
         outputs = {}
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             y = self.net.fold(to_input(batch.views))
             for i in range(EARLY_STAGES):
                 y = self.net.stages[i](y)
@@ -227,7 +228,7 @@ class Trainer:
     def entry(self, batch: Batch) -> Batch:
         """The batch with the frozen stages' map in place of its views."""
         self.net.eval()
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             y = self.net.fold(to_input(batch.views))
             for i in range(EARLY_STAGES):
                 y = self.net.stages[i](y)
@@ -239,7 +240,7 @@ class Trainer:
         self.net.train()
         assert batch.entry is not None
         outputs, y = {}, batch.entry
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             for i in range(EARLY_STAGES, len(self.net.stages)):
                 y = self.net.stages[i](y)
                 outputs[i] = y

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from export_scripts.datasets.pictures import Picture, load_folder
 from export_scripts.networks.upscaler import SCALE, build
+from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
 
 # Share of each source in a batch, and the factor up to which its photos may be reduced first:
@@ -106,7 +107,7 @@ def main() -> None:
     while run.start_step():
         sharp = sampler.batch(arguments.batch).contiguous(memory_format=torch.channels_last)
         small = reduce_by_bicubic(sharp)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             detail = net.detail(small)
         loss = F.l1_loss(net.combine(small, detail.float()), sharp)
         torch.autograd.backward(loss)
