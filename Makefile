@@ -6,6 +6,9 @@ TRAIN_BIN := .venv-train/bin
 OUT ?= out
 PHOTO ?=
 PIP := -m pip --disable-pip-version-check --quiet
+# Where PyTorch comes from besides the usual index, for training and export. The build without CUDA
+# (3 GB less) is on https://download.pytorch.org/whl/cpu.
+TORCH_INDEX ?=
 BUF := npx --yes @bufbuild/buf@1.75.0
 export HEADSHOT_CACHE ?= $(CURDIR)/.cache/triton
 
@@ -57,15 +60,25 @@ lint: $(VENV)/.installed  ## Style, types, proto, generated files, deployment ma
 proto: $(VENV)/.installed  ## Generate service/headshot/v1 from proto/
 	@$(BIN)/python scripts/generate_proto.py
 
+COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade
+# What PyTorch needs: its CUDA build's own packages, and those that every build needs.
+TORCH_CUDA := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+TORCH_PLAIN := filelock fsspec jinja2 lazy-importer markupsafe mpmath networkx setuptools sympy typing-extensions
+
 lock: $(VENV)/.installed  ## Renew the pinned, hashed requirements (needs uv)
-	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml -o requirements/runtime.txt
-	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --upgrade pyproject.toml requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	@$(COMPILE) pyproject.toml requirements/dev.in -o requirements/dev.txt
+	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) -c requirements/runtime.txt pyproject.toml requirements/train.in requirements/torch.txt -o requirements/train.txt
+	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) requirements/export.in requirements/torch.txt -o requirements/export.txt
+	@$(COMPILE) $(TORCH_PLAIN:%=--no-emit-package %) -c requirements/export.txt requirements/torch.txt -o requirements/torch-cuda.txt
 
 audit: $(VENV)/.installed  ## Check the pinned packages against the advisory database (needs the network)
 	@$(BIN)/python $(PIP) install pip-audit && $(BIN)/pip-audit --require-hashes -r requirements/runtime.txt
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-train .cache out build
+	rm -rf $(VENV) .venv-train .venv-export .cache out build
 
 bench: setup  ## Floor, service, plain pipeline and FastAPI on the same files: one table
 	@$(BIN)/python -m loadtest.bench $(ARGS)
@@ -79,11 +92,15 @@ soak: setup  ## One hour of mixed load, ends by itself
 gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=folder)
 	@$(BIN)/python scripts/gallery.py $(ARGS)
 
-.venv-train/.installed: requirements/train.txt pyproject.toml
-	@echo "setting up .venv-train: PyTorch for the CPU and the export tools, once"
+# The pins first, so that PyTorch finds all it needs and brings at most its own CUDA packages.
+install_torch = $(1)/bin/python $(PIP) install --progress-bar on $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/torch.txt
+
+.venv-train/.installed: requirements/train.txt requirements/torch.txt
+	@echo "setting up .venv-train: PyTorch and the training tools, once, two to five minutes"
 	@$(PYTHON) -m venv .venv-train
-	@$(TRAIN_BIN)/python $(PIP) install -r requirements/train.txt
-	@$(TRAIN_BIN)/python $(PIP) install -r requirements/runtime.txt
+	@$(TRAIN_BIN)/python $(PIP) install --require-hashes --no-deps --progress-bar on -r requirements/train.txt
+	@$(call install_torch,.venv-train)
+	@$(TRAIN_BIN)/python -m pip check
 	@touch $@
 
 setup-train: .venv-train/.installed  ## Install what training and export need (PyTorch)
@@ -95,10 +112,12 @@ export: setup-train  ## Rebuild model_repository/*/1/model.onnx from the committ
 evaluate: setup-train  ## All metrics of the compact networks as one table (DATA=folder)
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate --data $(DATA) $(ARGS)
 
-.venv-export/.installed: requirements/export.txt pyproject.toml
-	@echo "setting up .venv-export: PyTorch for the CPU, diffusers and TensorRT's tools, once"
+.venv-export/.installed: requirements/export.txt requirements/torch.txt
+	@echo "setting up .venv-export: PyTorch, diffusers and transformers, once, two to five minutes"
 	@$(PYTHON) -m venv .venv-export
-	@.venv-export/bin/python $(PIP) install -r requirements/export.txt
+	@.venv-export/bin/python $(PIP) install --require-hashes --no-deps --progress-bar on -r requirements/export.txt
+	@$(call install_torch,.venv-export)
+	@.venv-export/bin/python -m pip check
 	@touch $@
 
 studio-check: setup .venv-export/.installed  ## Studio profile: exports, Triton load, contract, end to end, one table

@@ -7,10 +7,11 @@ FROM ${TENSORRT_IMAGE}
 LABEL org.opencontainers.image.title="headshot-export" \
       org.opencontainers.image.licenses="Apache-2.0"
 WORKDIR /src
-COPY requirements/export.txt requirements/export.txt
+COPY requirements/export.txt requirements/torch-cuda.txt requirements/
 # The environment sees the image's own TensorRT; everything else comes pinned.
 RUN python3 -m venv --system-site-packages /opt/export \
-    && /opt/export/bin/pip install --no-cache-dir --require-hashes -r requirements/export.txt
+    && /opt/export/bin/pip install --no-cache-dir --require-hashes \
+       -r requirements/export.txt -r requirements/torch-cuda.txt
 COPY pyproject.toml README.md ./
 COPY service service
 COPY export_scripts export_scripts
