@@ -17,7 +17,7 @@ from export_scripts.training.precision import fast_dtype
 
 
 def orthogonalised(matrix: Tensor, steps: int = 4) -> Tensor:
-    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix, in bfloat16 where fast."""
+    """Newton-Schulz iteration towards the nearest semi-orthogonal matrix, in bfloat16 if fast."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.to(fast_dtype())
     tall = x.shape[0] > x.shape[1]
