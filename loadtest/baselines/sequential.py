@@ -113,7 +113,7 @@ class SequentialPipeline:
         self._embed(candidate, self._detect(candidate))
         alpha = self._matte(candidate)
         tone, retouch = self._style.tone_spec(), str(self._style.retouch)
-        draft = rendering.cut_person(candidate, None, alpha, frame, side, tone, retouch)
+        draft = rendering.cut_person(candidate, alpha, frame, tone, retouch)
         ground = background.choose(self._style.background_spec(), draft.tones).spec
         whole = framing.plan_crop(frame, draft.alpha, 1.0)
         size = (round(whole.width), round(whole.width))
@@ -134,7 +134,7 @@ class SequentialPipeline:
         crops = rendering.plan_crops(draft, {self._spec.aspect})
         enlarged = self._run("upscaler", image=candidate[None])["upscaled"][0]
         master = files.master_side((self._spec,), crops, side, 4)
-        person = rendering.cut_person(candidate, enlarged, alpha, frame, master, tone, retouch)
+        person = rendering.enlarge_person(draft, enlarged, master)
         (made,) = files.make_files(
             person, crops, (self._spec,), ground, seed, self._style, "benchmark", None
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -12,6 +14,21 @@ from headshot.imaging.enlarge import enlarged_block, runs
 _LEVELS = ((128, 0.07), (256, 0.015), (512, 0.006))
 _SOLID = 0.995
 _EMPTY = 0.002
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Foreground and background at no more than 512 px, for `correct` at any resolution.
+
+    Attributes:
+        fore: float32 [h0, w0, 3], 0..255.
+        back: float32 [h0, w0, 3], 0..255.
+        alpha: float32 [h0, w0], the matte they were estimated with.
+    """
+
+    fore: F32
+    back: F32
+    alpha: F32
 
 
 def estimate(image: U8, alpha: F32) -> U8:
@@ -31,14 +48,18 @@ def estimate(image: U8, alpha: F32) -> U8:
         uint8 [h, w, 3]; also filled, by the nearest subject colours, where alpha is 0 near the
         edge, so that later resizing cannot pull the old background back in.
     """
+    return correct(image, alpha, coarse(image, alpha))
+
+
+def correct(image: U8, alpha: F32, small: Estimate) -> U8:
+    """Return what `estimate` does, from an estimate of the same picture at another resolution."""
     height, width = alpha.shape
-    fore, back, small_alpha = _pyramid(image, alpha)
-    h0, w0 = small_alpha.shape
-    near = cv2.dilate((small_alpha > 0.004).astype(np.uint8), np.ones((17, 17), np.uint8))
-    edge = ((near > 0) & (small_alpha < _SOLID)).astype(np.uint8)
+    h0, w0 = small.alpha.shape
+    near = cv2.dilate((small.alpha > 0.004).astype(np.uint8), np.ones((17, 17), np.uint8))
+    edge = ((near > 0) & (small.alpha < _SOLID)).astype(np.uint8)
     # A solid pixel of the small matte may hide a soft one of the large.
     edge = np.asarray(cv2.dilate(edge, np.ones((3, 3), np.uint8)), np.uint8)
-    filled = np.asarray(np.clip(fore + 0.5, 0, 255), np.uint8)
+    filled = np.asarray(cv2.convertScaleAbs(small.fore), np.uint8)
     out = image.copy()
     step = max(1, 128 * h0 // height)
     for row in range(0, h0, step):
@@ -46,12 +67,12 @@ def estimate(image: U8, alpha: F32) -> U8:
         for first, last in runs(np.flatnonzero(edge[row:end].any(axis=0)), 8):
             y0, y1 = row * height // h0, end * height // h0
             x0, x1 = first * width // w0, last * width // w0
-            _correct(image, alpha, (fore, back, filled), out, (x0, y0, x1, y1))
+            _correct(image, alpha, (small.fore, small.back, filled), out, (x0, y0, x1, y1))
     return out
 
 
-def _pyramid(image: U8, alpha: F32) -> tuple[F32, F32, F32]:
-    """Return F and B float32 [h0, w0, 3] and the matte [h0, w0] at the finest level."""
+def coarse(image: U8, alpha: F32) -> Estimate:
+    """Return F and B of uint8 [h, w, 3] and float32 [h, w] on a pyramid, at its finest level."""
     height, width = alpha.shape
     fore: F32 = np.zeros((0, 0, 3), np.float32)
     back, matte = fore, alpha
@@ -70,7 +91,7 @@ def _pyramid(image: U8, alpha: F32) -> tuple[F32, F32, F32]:
             fore = back = np.asarray(colours, np.float32)
         window = 2 * max(1, round(radius * max(size))) + 1
         fore, back = _fuse(np.asarray(colours, np.float32), matte, fore, back, window)
-    return fore, back, matte
+    return Estimate(fore, back, matte)
 
 
 def _size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -79,25 +100,33 @@ def _size(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def _fuse(image: F32, alpha: F32, fore: F32, back: F32, window: int) -> tuple[F32, F32]:
-    a = alpha[..., None]
-    b = 1.0 - a
-    mean_f = _local_mean(fore, a, window)
-    mean_b = _local_mean(back, np.asarray(b, np.float32), window)
-    residual = image - a * mean_f - b * mean_b
-    return (
-        np.asarray(np.clip(mean_f + a * residual, 0, 255), np.float32),
-        np.asarray(np.clip(mean_b + b * residual, 0, 255), np.float32),
-    )
+    rest = 1 - alpha
+    mean_f = _local_mean(fore, alpha, window)
+    mean_b = _local_mean(back, np.asarray(rest, np.float32), window)
+    # Whole pictures of three channels: numpy is slow where it must repeat a last axis of one.
+    a, b = _tripled(alpha), _tripled(np.asarray(rest, np.float32))
+    residual = image - a * mean_f
+    residual -= b * mean_b
+    a *= residual
+    a += mean_f
+    b *= residual
+    b += mean_b
+    return np.clip(a, 0, 255, out=a), np.clip(b, 0, 255, out=b)
+
+
+def _tripled(plane: F32) -> F32:
+    return np.asarray(cv2.merge([plane, plane, plane]), np.float32)
 
 
 def _local_mean(colours: F32, weight: F32, window: int) -> F32:
     """Return the weighted mean in the window; the colours themselves where nothing weighs."""
     box = (window, window)
-    # Weight and weighted colours in one four-channel pass.
-    total = cv2.blur(np.concatenate([colours * weight, weight], axis=-1), box)
-    norm = total[..., 3:] + np.float32(1e-5)
+    total = np.asarray(cv2.blur(colours * _tripled(weight), box), np.float32)
+    norm = np.asarray(cv2.blur(weight, box), np.float32) + np.float32(1e-5)
     trust = np.minimum(norm * 50, 1)
-    return np.asarray(total[..., :3] / norm * trust + colours * (1 - trust), np.float32)
+    total *= _tripled(np.asarray(trust / norm, np.float32))
+    total += colours * _tripled(np.asarray(1 - trust, np.float32))
+    return total
 
 
 def _correct(

@@ -13,6 +13,8 @@ _WORK = 512
 """Side at which the local linear model is fitted; the guide carries the detail above it."""
 _BAND = 256
 """Rows of output computed at a time, so that temporaries stay in the cache."""
+_VEIL = np.array([[1 / 0.88] * 4 + [-0.06 / 0.88]], np.float32)
+"""Sum of four channels, 0.06..0.94 spread to 0..1, as a matrix for `cv2.transform`."""
 
 
 def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | F32:
@@ -101,19 +103,23 @@ def refine_alpha(
     ratio = min(1.0, _WORK / max(height, width))
     size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
     shrunk = cv2.resize(guide, size, interpolation=cv2.INTER_AREA) if ratio < 1 else guide
-    image = shrunk.astype(np.float32) * np.float32(1 / 255)
+    image = shrunk.astype(np.float32)
+    image *= np.float32(1 / 255)
+    rough = enlarged(alpha_small, size)
+    window = 2 * max(2, round(radius * max(size))) + 1
+    coefficients = _fit(image, rough, window, eps)
+    grow = 2 * window + 1
+    unsure = cv2.dilate(cv2.inRange(rough, 0.02, 0.98), np.ones((grow, grow), np.uint8))
+    return _apply(coefficients, guide, rough, np.asarray(unsure, np.uint8))
+
+
+def enlarged(alpha_small: U8 | F32, size: tuple[int, int]) -> F32:
+    """Return the matte at (width, height), float32 0..1, its edges only interpolated."""
     small = alpha_small.astype(np.float32)
     if alpha_small.dtype == np.uint8:
         small *= np.float32(1 / 255)
     rough = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
-    np.clip(rough, 0, 1, out=rough)
-    window = 2 * max(2, round(radius * max(size))) + 1
-    coefficients = _fit(image, np.asarray(rough, np.float32), window, eps)
-    grow = 2 * window + 1
-    unsure = cv2.dilate(
-        ((rough > 0.02) & (rough < 0.98)).astype(np.uint8), np.ones((grow, grow), np.uint8)
-    )
-    return _apply(coefficients, guide, np.asarray(rough, np.float32), np.asarray(unsure, np.uint8))
+    return np.asarray(np.clip(rough, 0, 1, out=rough), np.float32)
 
 
 def _fit(image: F32, alpha: F32, window: int, eps: float) -> F32:
@@ -124,25 +130,21 @@ def _fit(image: F32, alpha: F32, window: int, eps: float) -> F32:
             cv2.boxFilter(x, -1, (window, window), borderType=cv2.BORDER_REFLECT), np.float32
         )
 
-    mean_i, mean_p = mean(image), mean(alpha)
-    cov_ip = mean(image * alpha[..., None]) - mean_i * mean_p[..., None]
-    r, g, b = (image[..., k] for k in range(3))
-    products = mean(np.stack([r * r, r * g, r * b, g * g, g * b, b * b], axis=-1)[..., :4])
-    rest = mean(np.stack([g * b, b * b], axis=-1))
-    mr, mg, mb = (mean_i[..., k] for k in range(3))
-    rr, rg = products[..., 0] - mr * mr + eps, products[..., 1] - mr * mg
-    rb, gg = products[..., 2] - mr * mb, products[..., 3] - mg * mg + eps
-    gb, bb = rest[..., 0] - mg * mb, rest[..., 1] - mb * mb + eps
+    # Planes, not pixels: numpy is several times faster on what lies together.
+    r, g, b = (np.asarray(plane, np.float32) for plane in cv2.split(image))
+    mr, mg, mb, mp = mean(r), mean(g), mean(b), mean(alpha)
+    pr, pg, pb = mean(r * alpha) - mr * mp, mean(g * alpha) - mg * mp, mean(b * alpha) - mb * mp
+    rr, rg, rb = mean(r * r) - mr * mr + eps, mean(r * g) - mr * mg, mean(r * b) - mr * mb
+    gg, gb, bb = mean(g * g) - mg * mg + eps, mean(g * b) - mg * mb, mean(b * b) - mb * mb + eps
     # The inverse of the symmetric 3x3 covariance, written out.
     c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
     c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
     inverse = 1.0 / (rr * c_rr + rg * c_rg + rb * c_rb)
-    pr, pg, pb = (cov_ip[..., k] for k in range(3))
     a_r = (c_rr * pr + c_rg * pg + c_rb * pb) * inverse
     a_g = (c_rg * pr + c_gg * pg + c_gb * pb) * inverse
     a_b = (c_rb * pr + c_gb * pg + c_bb * pb) * inverse
-    offset = mean_p - a_r * mr - a_g * mg - a_b * mb
-    return mean(np.stack([a_r, a_g, a_b, offset], axis=-1))
+    offset = mp - a_r * mr - a_g * mg - a_b * mb
+    return np.asarray(cv2.merge([mean(a_r), mean(a_g), mean(a_b), mean(offset)]), np.float32)
 
 
 def _apply(coefficients: F32, guide: U8, rough: F32, unsure: U8) -> F32:
@@ -171,10 +173,9 @@ def _apply_block(
     y0, y1 = top0 * height // h0, low0 * height // h0
     x0, x1 = left0 * width // w0, right0 * width // w0
     wide = enlarged_block(coefficients, (width, height), (x0, y0, x1, y1))
-    colour = guide[y0:y1, x0:x1].astype(np.float32)
-    colour *= np.float32(1 / 255)
-    out = np.einsum("ijk,ijk->ij", wide[..., :3], colour) + wide[..., 3]
+    # The guide's fourth channel is 255, so that the products' sum is a . I + b.
+    colour = cv2.cvtColor(guide[y0:y1, x0:x1], cv2.COLOR_RGB2RGBA)
+    product = cv2.multiply(wide, colour, scale=1 / 255, dtype=cv2.CV_32F)
     # The filter's average leaves a faint veil on both sides of the edge: clip it away.
-    np.subtract(out, 0.06, out=out)
-    np.multiply(out, 1 / 0.88, out=out)
-    alpha[y0:y1, x0:x1] = np.clip(out, 0, 1)
+    out = cv2.transform(product, _VEIL)
+    np.clip(out, 0, 1, out=alpha[y0:y1, x0:x1])

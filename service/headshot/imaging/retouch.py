@@ -29,6 +29,21 @@ class RetouchLevel(StrEnum):
 
 
 @dataclass(frozen=True)
+class RetouchPlan:
+    """What retouch adds, for `repeat` on the same picture at other resolutions.
+
+    Attributes:
+        side: width of the picture it was planned on, pixels.
+        window: (x0, y0, x1, y1) in that picture.
+        shift: int16 [h0, w0, 3], -255..255, what is added in the window; smooth.
+    """
+
+    side: int
+    window: tuple[int, int, int, int]
+    shift: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
 class RetouchReport:
     """What was done.
 
@@ -37,12 +52,14 @@ class RetouchReport:
         strength: share of the blotch band that was taken out, 0..1.
         texture_kept: skin texture after over before; 1 is untouched.
         halvings: how often the over-smoothing stop halved the strength.
+        plan: to repeat it at other resolutions; None where nothing was done.
     """
 
     level: RetouchLevel
     strength: float
     texture_kept: float
     halvings: int
+    plan: RetouchPlan | None = None
 
 
 # Strength on lightness, on colour, and the least texture that must be kept.
@@ -96,8 +113,26 @@ def apply(
         kept = texture(new, points) / max(before, 1e-6)
         if kept >= least:
             out[y0:y1, x0:x1] = new
-            return out, RetouchReport(level, strength * share, float(kept), halvings)
+            window = (x0, y0, x0 + part.shape[1], y0 + part.shape[0])
+            plan = RetouchPlan(image.shape[1], window, np.asarray(difference, np.int16))
+            return out, RetouchReport(level, strength * share, float(kept), halvings, plan)
     return image, RetouchReport(level, 0.0, 1.0, _MAX_HALVINGS + 1)
+
+
+def repeat(image: U8, plan: RetouchPlan | None) -> U8:
+    """Return the picture at another resolution with the retouch of the plan.
+
+    Args:
+        image: uint8 [h, w, 3], what the plan was made on, larger or smaller.
+        plan: of a report; None returns the image itself.
+    """
+    if plan is None:
+        return image
+    ratio = image.shape[1] / plan.side
+    x0, y0, x1, y1 = (round(edge * ratio) for edge in plan.window)
+    out = image.copy()
+    out[y0:y1, x0:x1] = add_shift(np.ascontiguousarray(image[y0:y1, x0:x1]), plan.shift)
+    return out
 
 
 def _at_work_scale(

@@ -231,17 +231,14 @@ class Maker:
         with call.stage("matte"):
             alpha_small = await pictures.matte(self.engine, call, candidate.image)
         self.costs.book("matte", time.perf_counter() - begun)
-        canvas = framed.frame.canvas
         workers = self.engine.workers
         with call.stage("compose"):
             person = await workers.run(
                 call.deadline,
                 rendering.cut_person,
                 candidate.image,
-                None,
                 alpha_small,
                 framed.frame,
-                canvas,
                 wish.tone,
                 wish.retouch,
             )
@@ -334,16 +331,8 @@ class Maker:
 
         def finish() -> tuple[RenditionFile, ...]:
             person = draft.person
-            if side > canvas:
-                person = rendering.cut_person(
-                    draft.candidate.image,
-                    enlarged,
-                    draft.alpha_small,
-                    framed.frame,
-                    side,
-                    wish.tone,
-                    wish.retouch,
-                )
+            if side > canvas and enlarged is not None:
+                person = rendering.enlarge_person(person, enlarged, side)
             return files.make_files(
                 person,
                 crops,

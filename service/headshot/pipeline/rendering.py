@@ -6,7 +6,7 @@ All of it is work on pixels without models, done on one thread for one headshot.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,32 @@ from headshot.imaging import (
 )
 from headshot.imaging import matte as mattes
 from headshot.imaging.background import BackgroundSpec, SubjectTones
+from headshot.imaging.foreground import Estimate
 from headshot.imaging.framing import Crop, PortraitFrame
 from headshot.imaging.grain import Grain
 from headshot.imaging.quality import Bounds, QualityReport, measure
+from headshot.imaging.retouch import RetouchPlan
 from headshot.imaging.tone import ToneSpec
 
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was measured and decided on the canvas once; any resolution is made from it.
+
+    Attributes:
+        matte: [h, w] at the network's resolution, decided and cleaned.
+        table: uint8 [256, 3], the tone.
+        retouch: None where nothing is retouched.
+        colours: foreground and background colours along the edge.
+    """
+
+    matte: NDArray[np.uint8] | NDArray[np.float32]
+    table: NDArray[np.uint8]
+    retouch: RetouchPlan | None
+    colours: Estimate
 
 
 @dataclass(frozen=True)
@@ -45,6 +64,7 @@ class Person:
         frame: the plan of the canvas.
         grain: of the person.
         tones: skin, hair and clothing.
+        look: what was decided about the person, for other resolutions.
     """
 
     colours: Image
@@ -53,6 +73,7 @@ class Person:
     frame: PortraitFrame
     grain: Grain
     tones: SubjectTones
+    look: Look
 
     @property
     def side(self) -> int:
@@ -62,60 +83,67 @@ class Person:
 
 def cut_person(
     candidate: Image,
-    enlarged: Image | None,
     alpha_small: Image,
     frame: PortraitFrame,
-    side: int,
     tone_spec: ToneSpec,
     retouch_level: str,
 ) -> Person:
-    """Tone, retouch and cut out the person.
+    """Tone, retouch and cut out the person at canvas size.
 
     Args:
         candidate: uint8 [canvas, canvas, 3], the chosen candidate.
-        enlarged: uint8 [4 canvas, 4 canvas, 3], the same enlarged; None to stay at
-            canvas size.
         alpha_small: uint8 [h, w], the candidate's matte at the network's resolution.
         frame: the plan of the canvas.
-        side: wanted side of the master in pixels, at most that of `enlarged`.
         tone_spec: targets of exposure, balance and contrast.
         retouch_level: none, light or standard.
 
     Raises:
         NoUsablePhotoError: PERSON_NOT_SEPARATED, the matte leaves the face out.
     """
-    canvas = frame.canvas
-    master = candidate if enlarged is None else enlarged
-    if master.shape[0] != side:
-        master = geometry.resize(master, (side, side))
-    ratio = side / canvas
     sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
-    rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / canvas))
-    alpha_canvas = mattes.refine_alpha(rough, candidate)
-    # Measured once on the canvas, applied as a table at any resolution.
-    _, toned = tone.adjust(candidate, frame.landmarks, alpha_canvas, tone_spec)
-    master = tone.apply_table(master, toned.table)
-    master, _ = retouch.apply(master, frame.landmarks * ratio, retouch_level)
-    alpha = mattes.refine_alpha(rough, master)
-    alpha = framing.limit_to_photo(alpha, frame)
-    colours = foreground.estimate(master, alpha)
+    rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
+    alpha = mattes.refine_alpha(rough, candidate)
+    toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec)
     try:
-        tones = background.measure_tones(
-            tone.apply_table(candidate, toned.table), frame.landmarks, alpha_canvas
-        )
+        tones = background.measure_tones(toned, frame.landmarks, alpha)
     except ValueError:
         raise NoUsablePhotoError(
             "the person could not be told from the background; send a photo with more light and a "
             "plainer background",
             reason="PERSON_NOT_SEPARATED",
         ) from None
+    scene, retouched = retouch.apply(toned, frame.landmarks, retouch_level)
+    alpha = framing.limit_to_photo(alpha, frame)
+    small = foreground.coarse(scene, alpha)
     return Person(
-        colours=colours,
-        scene=master,
+        colours=foreground.correct(scene, alpha, small),
+        scene=scene,
         alpha=alpha,
         frame=frame,
-        grain=grain.measure(master, alpha),
+        grain=grain.measure(scene, alpha),
         tones=tones,
+        look=Look(rough, report.table, retouched.plan, small),
+    )
+
+
+def enlarge_person(person: Person, enlarged: Image, side: int) -> Person:
+    """Return the same person at a larger size: nothing is measured or decided again.
+
+    Args:
+        person: at canvas size.
+        enlarged: uint8 [n canvas, n canvas, 3], the candidate enlarged.
+        side: wanted side of the master in pixels, at most that of `enlarged`.
+    """
+    look = person.look
+    master = geometry.resize(enlarged, (side, side))
+    scene = retouch.repeat(tone.apply_table(master, look.table), look.retouch)
+    alpha = framing.limit_to_photo(mattes.refine_alpha(look.matte, scene), person.frame)
+    return replace(
+        person,
+        colours=foreground.correct(scene, alpha, look.colours),
+        scene=scene,
+        alpha=alpha,
+        grain=grain.measure(scene, alpha),
     )
 
 
