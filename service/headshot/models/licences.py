@@ -79,7 +79,8 @@ def check_served(
     Args:
         parameters: the `parameters` of every served model, by model name; `source_sha256` there
             lists the checkpoints that a model was made from, comma-separated. Models without it
-            are this project's own.
+            are this project's own. `licence_mode` "research" says so of sources whose hash is not
+            known here.
         mode: the licence mode in force.
         manifest: the manifest with the list of restricted contents.
 
@@ -93,7 +94,8 @@ def check_served(
     found = LicenceMode.COMMERCIAL
     for model, values in sorted(parameters.items()):
         hashes = [text for text in values.get("source_sha256", "").split(",") if text]
-        if mode_of_sources(hashes, manifest) is LicenceMode.RESEARCH:
+        told = values.get("licence_mode") == LicenceMode.RESEARCH
+        if told or mode_of_sources(hashes, manifest) is LicenceMode.RESEARCH:
             if mode is LicenceMode.COMMERCIAL:
                 raise LicenceError(
                     f"{model} was made from weights licensed for non-commercial research only; "

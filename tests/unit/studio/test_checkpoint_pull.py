@@ -258,3 +258,12 @@ def test_commercial_mode_refuses_to_serve_a_model_with_a_research_source(
     with pytest.raises(LicenceError, match="identity_projection"):
         check_served(dirty, LicenceMode.COMMERCIAL, manifest)
     assert check_served(dirty, LicenceMode.RESEARCH, manifest) is LicenceMode.RESEARCH
+
+
+def test_a_model_that_says_it_is_for_research_is_one_whatever_its_hashes(
+    manifest: Manifest,
+) -> None:
+    unknown = {"identity_encoder": {"source_sha256": "1" * 64, "licence_mode": "research"}}
+    with pytest.raises(LicenceError, match="identity_encoder"):
+        check_served(unknown, LicenceMode.COMMERCIAL, manifest)
+    assert check_served(unknown, LicenceMode.RESEARCH, manifest) is LicenceMode.RESEARCH
