@@ -9,6 +9,7 @@ typology angle moves less than the budget.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -29,6 +30,11 @@ from headshot.imaging.illuminant import Cast, estimate_cast
 from headshot.imaging.skin import SkinChange, change_between, reading_of, skin_pixels
 
 _LINEAR = srgb_to_linear(np.arange(256, dtype=np.uint8)).astype(np.float64)
+
+_IN_THE_DARK = 140.0
+"""Code value, 0..255: in good light the brightest 1% of a person of any complexion is brighter."""
+_ENOUGH = 1500
+"""Skin pixels whose median is as good as that of all, within a tenth of a degree."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,8 @@ class ToneSpec:
     def __post_init__(self) -> None:
         if not 0 <= self.max_contrast <= 0.4:
             raise ValueError("max_contrast must be in 0..0.4")
-        if not 0 < self.max_delta_ita <= self.max_delta_ita_poor_light <= 8:
-            raise ValueError(
-                "the skin-tone budgets must be positive, ordered and at most 8 degrees"
-            )
+        if not (0 < self.max_delta_ita <= 8 and 0 < self.max_delta_ita_poor_light <= 8):
+            raise ValueError("the skin-tone budgets must be positive and at most 8 degrees")
         if not 4000 <= self.temperature <= 10000:
             raise ValueError("temperature must be in 4000..10000 K")
 
@@ -74,7 +78,7 @@ class ToneReport:
         stops: exposure change, in stops.
         gains: linear gains of R, G and B, green 1.
         contrast: steepening at the skin's value.
-        scale: share of the wanted change that the skin budget allowed, 0..1.
+        scale: share of what was held back that the skin budget allowed, 0..1.
         cast: the cast measured before.
         cct_before: CCT of the light measured before, kelvin.
         cct_after: the same after the change.
@@ -101,11 +105,17 @@ class _Wanted:
     pivot: float  # coded value 0..1 of the skin
 
     def scaled(self, share: float) -> _Wanted:
+        return self.parts(share, share, share)
+
+    def parts(self, light: float, temperature: float, tint: float) -> _Wanted:
+        """Return shares, 0..1, of exposure with contrast, of blue-yellow and of green-magenta."""
+        red, _, blue = self.log_gains
+        warm, green = (red - blue) / 2 * temperature, (red + blue) / 2 * tint
         return replace(
             self,
-            stops=self.stops * share,
-            log_gains=self.log_gains * share,
-            contrast=self.contrast * share,
+            stops=self.stops * light,
+            log_gains=np.array([green + warm, 0.0, green - warm]),
+            contrast=self.contrast * light,
         )
 
 
@@ -138,9 +148,8 @@ def adjust(
     before = reading_of(pixels)
     cast = estimate_cast(image, landmarks)
     wanted, poor = _want(image, alpha, pixels, cast, spec)
-    budget = spec.max_delta_ita_poor_light if poor else spec.max_delta_ita
-    share = _affordable(wanted, pixels, budget)
-    done = wanted.scaled(share)
+    budget = max(spec.max_delta_ita, spec.max_delta_ita_poor_light if poor else 0.0)
+    done, share = _affordable_parts(wanted, pixels, budget)
     table = _table(done)
     change = change_between(before, reading_of(_through(pixels, table)))
     gains = np.exp(done.log_gains)
@@ -197,7 +206,7 @@ def normalise_temperature(
         step = np.log(daylight_rgb(target) / np.maximum(light, 1e-4))
         total = total + step - step[1]
         wanted = _Wanted(0.0, total, 0.0, 0.5)
-        share = _affordable(wanted, pixels, max_delta_ita)
+        share = _largest(wanted.scaled, pixels, max_delta_ita) or 0.0
         result = apply_table(image, _table(wanted.scaled(share)))
         if share < 1:
             break
@@ -208,23 +217,31 @@ def _want(
     image: U8, alpha: F32 | None, pixels: U8, cast: Cast, spec: ToneSpec
 ) -> tuple[_Wanted, bool]:
     grey = luma(image)
-    white = float(np.percentile(grey, 99))
-    need = float(np.log2(_decode(spec.white_level) / max(_decode(white), 1e-4)))
+    inside = grey if alpha is None else grey[alpha > 0.9]
+    white = scene = float(np.percentile(grey, 99))
+    if inside.size and (own := float(np.percentile(inside, 99))) < _IN_THE_DARK:
+        # Nothing on the person is bright, no shirt, no glint on skin: the wall has the light.
+        white = own
+
+    def missing_stops(level: float) -> float:
+        return float(np.log2(_decode(spec.white_level) / max(_decode(level), 1e-4)))
+
+    need = missing_stops(white)
     # Within a third of a stop a picture is a matter of taste, not of exposure.
     stops = float(np.sign(need) * max(0.0, abs(need) - 0.33))
     stops = float(np.clip(stops, -spec.max_stops / 3, spec.max_stops))
     target = daylight_rgb(spec.temperature)
     log_gains = np.log(target / np.maximum(cast.light, 1e-4))
     log_gains = _mostly_temperature(log_gains - log_gains[1]) * spec.white_balance
-    inside = grey if alpha is None else grey[alpha > 0.9]
     low, high = np.percentile(inside if inside.size else grey, (5, 95))
     ends = np.array([[low] * 3, [high] * 3], np.float32) / np.float32(255)
     span = to_lab(np.asarray(ends, np.float32))[:, 0]
-    missing = (spec.contrast - float(span[1] - span[0])) / spec.contrast
-    contrast = float(np.clip(missing, 0, 1)) * spec.max_contrast
+    lacking = (spec.contrast - float(span[1] - span[0])) / spec.contrast
+    contrast = float(np.clip(lacking, 0, 1)) * spec.max_contrast
     pivot = float(np.median(pixels.astype(np.float32))) / 255
-    # More than a stop off is no question of taste: the photo does not show the skin as it is.
-    poor = abs(need) > 1.0
+    # More than a stop off is no question of taste: the photo does not show the skin as it is. A
+    # person darker than the scene is another matter: how dark the skin is cannot be known.
+    poor = abs(missing_stops(scene)) > 1.0
     return _Wanted(stops, log_gains, contrast, pivot), poor
 
 
@@ -244,20 +261,54 @@ def _decode(code: float) -> float:
     return float(np.interp(code, np.arange(256), _LINEAR))
 
 
-def _affordable(wanted: _Wanted, pixels: U8, budget: float) -> float:
-    """Return the largest share of the change, 0..1, whose ITA change is within the budget."""
-    before = reading_of(pixels)
+def _affordable_parts(wanted: _Wanted, pixels: U8, budget: float) -> tuple[_Wanted, float]:
+    """Return as much of the change as the budget allows, and the share of the part held back.
 
-    def cost(share: float) -> float:
-        after = reading_of(_through(pixels, _table(wanted.scaled(share))))
-        return abs(change_between(before, after).delta_ita)
+    The typology angle looks at lightness and blue-yellow only: green-magenta costs next to nothing,
+    and light may pay for warmth. So one part is held back, the one that leaves more of the whole,
+    before all of them are.
+    """
+    pixels = pixels[:: max(1, len(pixels) // _ENOUGH)]
+    if _fits(wanted, pixels, budget):
+        return wanted, 1.0
+    # What an eye would call one step: half a stop, or a tenth of colour balance.
+    light_steps = abs(wanted.stops) / 0.5 + wanted.contrast / 0.1
+    warm_steps = abs(wanted.log_gains[0] - wanted.log_gains[2]) / 0.2
 
-    if cost(1.0) <= budget:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(7):
+    def less_light(share: float) -> _Wanted:
+        return wanted.parts(share, 1.0, 1.0)
+
+    def less_warmth(share: float) -> _Wanted:
+        return wanted.parts(1.0, share, 1.0)
+
+    best, kept = wanted.scaled, 0.0
+    share = _largest(best, pixels, budget)
+    for part, held, other in (
+        (less_light, light_steps, warm_steps),
+        (less_warmth, warm_steps, light_steps),
+    ):
+        found = _largest(part, pixels, budget) if held > 0 else None
+        if found is not None and other + held * found > kept:
+            best, share, kept = part, found, other + held * found
+    return (wanted.scaled(0.0), 0.0) if share is None else (best(share), share)
+
+
+def _fits(change: _Wanted, pixels: U8, budget: float) -> bool:
+    after = reading_of(_through(pixels, _table(change)))
+    return abs(change_between(reading_of(pixels), after).delta_ita) <= budget
+
+
+def _largest(part: Callable[[float], _Wanted], pixels: U8, budget: float) -> float | None:
+    """Return the largest share, 0..1, whose change of the skin is within the budget, or None."""
+    # A scan, not only halving: with the rest at full, the smallest share need not fit.
+    shares = np.linspace(1, 0, 9)
+    found = next((float(s) for s in shares if _fits(part(float(s)), pixels, budget)), None)
+    if found is None or found == 1.0:
+        return found
+    low, high = found, found + 0.125
+    for _ in range(4):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+        low, high = (middle, high) if _fits(part(middle), pixels, budget) else (low, middle)
     return low
 
 

@@ -74,6 +74,28 @@ class TestTone:
         assert estimate_cast(out, landmarks).strength < 0.85 * before
         assert abs(report.cct_after - 6504) < abs(report.cct_before - 6504)
 
+    def test_a_green_cast_goes_even_where_the_skin_budget_allows_no_warmth(
+        self, portrait: Portrait
+    ) -> None:
+        """The typology angle does not see green-magenta: it need not wait for the rest."""
+        image, landmarks = portrait
+        tinted = lit_by(image, (0.65, 1.0, 1.0))
+        out, report = tone.adjust(tinted, landmarks)
+        assert report.scale < 0.9
+        before, after = skin.read_skin(tinted, landmarks), skin.read_skin(out, landmarks)
+        assert after.a - before.a > 3
+        assert abs(report.skin.delta_ita) <= ToneSpec().max_delta_ita + 0.3
+
+    def test_a_person_darker_than_the_scene_is_brightened_within_the_strict_budget(
+        self, portrait: Portrait, alpha: material.F32
+    ) -> None:
+        image, landmarks = portrait
+        dark = lit_by(image, (0.12, 0.12, 0.12))
+        backlit = np.where(alpha[..., None] > 0.5, dark, 235).astype(np.uint8)
+        _, report = tone.adjust(backlit, landmarks, alpha)
+        assert report.stops > 0
+        assert 0 < report.skin.delta_ita <= ToneSpec().max_delta_ita + 0.3
+
     def test_exposure_does_not_look_at_the_skin(self, portrait: Portrait) -> None:
         """A darker complexion in the same light must get the same exposure."""
         image, landmarks = portrait
