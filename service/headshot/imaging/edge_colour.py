@@ -1,0 +1,239 @@
+"""The matte's edge decided by colour, at the picture's own resolution.
+
+A network's matte knows where the person ends, but not which of two neighbouring pixels is a strand
+of hair. Colour does where the person and what is behind differ: between a known foreground F and a
+known background B a pixel I = a F + (1 - a) B has a = (I - B).(F - B) / |F - B|^2, the clean-plate
+equation of blue-screen matting (Smith and Blinn, SIGGRAPH 1996) with both colours taken from what
+is surely person and surely not. Where they are alike, or vary more than they differ (a flag, a
+bookshelf), the matte stays as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.enlarge import enlarged_block, runs
+
+_WORK = 256
+"""Side at which colours are gathered: both are smooth along an edge."""
+_DEEP = 0.016
+_SHALLOW = 0.005
+_OUTSIDE = 0.022
+"""How far the sure person and the sure background are from the outline, over the longer side."""
+_REACH_OUT = 0.030
+_REACH_IN = 0.018
+"""How far colour may change the matte outside and inside the outline."""
+_FADE = 0.35
+_NOISE = 0.05
+_SHADING = 0.12
+"""Share of B that a rim pixel may have from the person's own shading."""
+_SPREADS = (0.006, 0.025, 0.12)
+"""Standard deviations, over the side, of the local means that the colours are taken from."""
+_BAND = 192
+
+
+@dataclass(frozen=True)
+class EdgeColours:
+    """The two colours along the outline.
+
+    Attributes:
+        fore: float32 [h0, w0, 3], 0..255, of the person.
+        back: float32 [h0, w0, 3], 0..255, of what is behind.
+        trust: float32 [h0, w0], 0..1, how far colour decides; 0 away from the outline.
+        bounds: float32 [h0, w0, 2], the shares of F up to which a pixel is all background and
+            from which it is all person.
+        rim: float32 [h0, w0], 0..1, how far the old background's light on the rim is taken off.
+    """
+
+    fore: F32
+    back: F32
+    trust: F32
+    bounds: F32
+    rim: F32
+
+
+def gather(image: U8, alpha: F32) -> EdgeColours:
+    """Return the colours of person and background along the outline of a matte.
+
+    Args:
+        image: uint8 [h, w, 3].
+        alpha: float32 [h, w], 0..1.
+    """
+    height, width = alpha.shape
+    ratio = min(1.0, _WORK / max(height, width))
+    size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
+    area = cv2.INTER_AREA
+    colours = np.asarray(cv2.resize(image, size, interpolation=area), np.float32)
+    small = np.asarray(cv2.resize(alpha, size, interpolation=area), np.float32)
+    side = float(max(size))
+    solid = np.asarray(small > 0.9, np.uint8)
+    deep = cv2.erode(solid, _disc(_DEEP * side), borderValue=1)
+    outer = cv2.dilate(np.asarray(small > 0.1, np.uint8), _disc(_OUTSIDE * side))
+    known_back = np.asarray(outer == 0, np.float32)
+    back, back_spread = _spread(colours, known_back, side)
+    fore, _ = _spread(colours, np.asarray(deep, np.float32), side)
+    # The person's colour near the edge, shaded as it is there, without what the matte took along.
+    span = fore - back
+    share = ((colours - back) * span).sum(axis=-1) / np.maximum((span * span).sum(axis=-1), 1.0)
+    shallow = cv2.erode(solid, _disc(_SHALLOW * side), borderValue=1) * (share > 0.75)
+    known_fore = np.asarray(np.maximum(deep, shallow), np.float32)
+    fore, fore_spread = _spread(colours, known_fore, side)
+    contrast = np.linalg.norm(fore - back, axis=-1)
+    # The error of alpha that the colours' own variation makes, at its worst end.
+    error = np.maximum(back_spread, 0.5 * fore_spread) / np.maximum(contrast, 1e-3)
+    trust = np.clip((contrast - 36) / 40, 0, 1) * np.clip(1.6 - 5.0 * error, 0, 1)
+    if known_fore.sum() < 30 or known_back.sum() < 30:
+        trust = np.zeros_like(trust)
+    near, depth = _near_outline(small, side)
+    # A backdrop's noise, or a pattern that resembles the person, is no hair.
+    none = np.minimum(_NOISE + 1.5 * back_spread / np.maximum(contrast, 1e-3), 0.4)
+    # Inside, only what is nearly the background's colour is a gap: skin beside a beard, or a glint
+    # in hair, is not.
+    whole = 0.97 - 0.5 * np.clip((depth - 0.3) / 0.7, 0, 1)
+    whole -= 0.8 * np.clip(4 * depth, 0, 1) * fore_spread / np.maximum(contrast, 1e-3)
+    bounds = np.asarray(np.dstack([none, np.maximum(whole, none + 0.1)]), np.float32)
+    trust *= near
+    rim = np.asarray(trust * np.clip(1.5 - 5 * depth, 0, 1), np.float32)
+    return EdgeColours(fore, back, np.asarray(trust, np.float32), bounds, rim)
+
+
+def decide(image: U8, alpha: F32, colours: EdgeColours) -> F32:
+    """Return the matte with its edge decided by colour where that can be trusted.
+
+    Args:
+        image: uint8 [h, w, 3], what the colours were gathered on, at any resolution.
+        alpha: float32 [h, w], its matte.
+        colours: of `gather`.
+    """
+    out = alpha.copy()
+    for block, (ys, xs), trust in _places(colours.trust, image):
+        _, _, share = _shares(image, colours, block, ys, xs)
+        none, whole = _at(colours.bounds, image, block, ys, xs).T
+        share = np.clip((share - none) / (whole - none), 0, 1)
+        view = out[block[1] : block[3], block[0] : block[2]]
+        old = view[ys, xs]
+        view[ys, xs] = old + trust * (share - old)
+    return out
+
+
+def take_off_rim(foreground: U8, colours: EdgeColours) -> U8:
+    """Return the foreground without the old background's light along its rim.
+
+    A bright wall lights the rim of a cheek and blends into the outermost pixels: before another
+    background that is a line of light. What a rim pixel has of B beyond F is taken off.
+
+    Args:
+        foreground: uint8 [h, w, 3], of `foreground.estimate` with the decided matte.
+        colours: of `gather`.
+    """
+    out = foreground.copy()
+    for block, (ys, xs), rim in _places(colours.rim, foreground):
+        _, span, share = _shares(foreground, colours, block, ys, xs)
+        excess = np.clip(1 - _SHADING - share, 0, 1) * rim
+        view = out[block[1] : block[3], block[0] : block[2]]
+        moved = view[ys, xs] + excess[:, None] * span
+        view[ys, xs] = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+    return out
+
+
+def _places(
+    weight: F32, image: U8
+) -> Iterator[
+    tuple[tuple[int, int, int, int], tuple[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
+]:
+    """Yield blocks of the picture, the pixels in them where the weight counts, and the weights."""
+    height, width = image.shape[:2]
+    h0, w0 = weight.shape
+    some = cv2.dilate(np.asarray(weight > 0.01, np.uint8), np.ones((3, 3), np.uint8))
+    step = max(1, _BAND * h0 // height)
+    for row in range(0, h0, step):
+        end = min(h0, row + step)
+        for first, last in runs(np.flatnonzero(some[row:end].any(axis=0)), 8):
+            y0, y1 = row * height // h0, end * height // h0
+            x0, x1 = first * width // w0, last * width // w0
+            block = (x0, y0, x1, y1)
+            wide = np.asarray(enlarged_block(weight, (width, height), block), np.float32)
+            ys, xs = np.nonzero(wide > 0.01)
+            if ys.size:
+                yield block, (ys, xs), wide[ys, xs]
+
+
+def _at(
+    plane: F32,
+    image: U8,
+    block: tuple[int, int, int, int],
+    ys: NDArray[np.intp],
+    xs: NDArray[np.intp],
+) -> NDArray[np.float32]:
+    size = (image.shape[1], image.shape[0])
+    return np.asarray(enlarged_block(plane, size, block)[ys, xs], np.float32)
+
+
+def _shares(
+    image: U8,
+    colours: EdgeColours,
+    block: tuple[int, int, int, int],
+    ys: NDArray[np.intp],
+    xs: NDArray[np.intp],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return B, F - B and the share of F in the pixels, float32 [n, 3], [n, 3] and [n]."""
+    back = _at(colours.back, image, block, ys, xs)
+    span = _at(colours.fore, image, block, ys, xs) - back
+    away = image[block[1] : block[3], block[0] : block[2]][ys, xs] - back
+    power = np.maximum((span * span).sum(axis=1), 1.0)
+    return back, span, np.asarray((away * span).sum(axis=1) / power, np.float32)
+
+
+def _spread(colours: F32, known: F32, side: float) -> tuple[F32, NDArray[np.floating]]:
+    """Return the local mean of the known pixels' colours everywhere, and their local spread."""
+    mean: F32 = np.zeros_like(colours)
+    square = np.zeros(known.shape, np.float32)
+    weight = np.zeros(known.shape, np.float32)
+    energy = (colours * colours).sum(axis=-1)
+    for sigma in _SPREADS:
+        found = _blur(known, sigma * side)
+        new = np.clip(found * 40, 0, 1) * (1 - weight)
+        norm = 1 / (found + 1e-5)
+        mean += _blur(colours * known[..., None], sigma * side) * (new * norm)[..., None]
+        square += _blur(np.asarray(energy * known, np.float32), sigma * side) * (new * norm)
+        weight += new
+    rest = np.maximum(weight, 1e-3)
+    mean = np.asarray(mean / rest[..., None], np.float32)
+    variance = square / rest - (mean * mean).sum(axis=-1)
+    return mean, np.sqrt(np.maximum(variance, 0))
+
+
+def _blur(plane: F32, sigma: float) -> F32:
+    """Return a Gaussian mean, worked at a scale where sigma is about 3 px."""
+    ratio = min(1.0, 3.0 / sigma)
+    if ratio == 1.0:
+        return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32)
+    height, width = plane.shape[:2]
+    size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
+    small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(small, (0, 0), sigma * ratio)
+    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def _near_outline(alpha: F32, side: float) -> tuple[F32, F32]:
+    """Return 0..1, 1 near the outline and 0 from the reach on; and the depth inside, 0..1."""
+    solid = np.asarray(alpha > 0.5, np.uint8)
+    outside = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 3) / side
+    inside = cv2.distanceTransform(solid, cv2.DIST_L2, 3) / side
+    out = np.clip((_REACH_OUT - outside) / (_FADE * _REACH_OUT), 0, 1)
+    into = np.clip((_REACH_IN - inside) / (_FADE * _REACH_IN), 0, 1)
+    depth = np.minimum(inside / _REACH_IN, 1)
+    return np.asarray(np.minimum(out, into), np.float32), np.asarray(depth, np.float32)
+
+
+def _disc(radius: float) -> U8:
+    reach = max(1, round(radius))
+    return np.asarray(
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)), np.uint8
+    )

@@ -1,0 +1,103 @@
+"""The matte's edge decided by colour, on pictures whose true matte is known."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from headshot.imaging import edge_colour
+from headshot.imaging.colorimetry import F32, U8
+
+SIDE = 600
+HAIR = (52, 40, 34)
+
+
+def strands(seed: int = 3) -> F32:
+    """Return a head's matte with fine strands of hair standing out, float32 [600, 600]."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((SIDE * 2, SIDE * 2), np.uint8)
+    cv2.circle(mask, (SIDE, SIDE), 330, 255, -1)
+    for angle in rng.uniform(0, 2 * np.pi, 260):
+        lean, reach = angle + rng.normal(0, 0.04), rng.uniform(335, 360)
+        start = (SIDE + 320 * np.cos(angle), SIDE + 320 * np.sin(angle))
+        end = (SIDE + reach * np.cos(lean), SIDE + reach * np.sin(lean))
+        cv2.line(mask, _pixel(start), _pixel(end), 255, 2, cv2.LINE_AA)
+    small = cv2.resize(mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.float32) / np.float32(255)
+
+
+def _pixel(point: tuple[float, float]) -> tuple[int, int]:
+    return round(point[0]), round(point[1])
+
+
+def picture(alpha: F32, background: U8, subject: tuple[int, int, int] = HAIR) -> U8:
+    mixed = alpha[..., None] * np.array(subject, np.float32) + (1 - alpha[..., None]) * background
+    noise = np.random.default_rng(1).normal(0, 1.5, mixed.shape)
+    return np.asarray(np.clip(mixed + noise, 0, 255), np.uint8)
+
+
+def plain(colour: tuple[int, int, int]) -> U8:
+    return np.full((SIDE, SIDE, 3), colour, np.uint8)
+
+
+def as_a_network_sees_it(alpha: F32) -> F32:
+    """Return the matte as it comes from a quarter of the resolution: strands gone, edge soft."""
+    small = cv2.resize(alpha, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), 1.5)
+    return np.asarray(cv2.resize(soft, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def test_strands_before_a_backdrop_are_found_again() -> None:
+    truth = strands()
+    image, rough = picture(truth, plain((222, 224, 220))), as_a_network_sees_it(truth)
+    found = edge_colour.decide(image, rough, edge_colour.gather(image, rough))
+    edge = (rough > 0.01) & (rough < 0.99)
+    assert np.abs(found - truth)[edge].mean() < 0.25 * np.abs(rough - truth)[edge].mean()
+
+
+def test_it_serves_any_resolution() -> None:
+    truth = strands()
+    image, rough = picture(truth, plain((222, 224, 220))), as_a_network_sees_it(truth)
+    half = (SIDE // 2, SIDE // 2)
+    small = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+    small_alpha = np.asarray(cv2.resize(rough, half, interpolation=cv2.INTER_AREA), np.float32)
+    found = edge_colour.decide(image, rough, edge_colour.gather(small, small_alpha))
+    edge = (rough > 0.01) & (rough < 0.99)
+    assert np.abs(found - truth)[edge].mean() < 0.35 * np.abs(rough - truth)[edge].mean()
+
+
+def test_a_subject_of_the_backdrops_colour_keeps_its_matte() -> None:
+    truth = strands()
+    image, rough = picture(truth, plain((72, 60, 54))), as_a_network_sees_it(truth)
+    assert np.array_equal(edge_colour.decide(image, rough, edge_colour.gather(image, rough)), rough)
+
+
+def test_a_background_that_varies_more_than_it_differs_keeps_its_matte() -> None:
+    rng = np.random.default_rng(5)
+    tiles = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    pattern = np.asarray(cv2.resize(tiles, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST), np.uint8)
+    truth = strands()
+    image, rough = picture(truth, pattern), as_a_network_sees_it(truth)
+    found = edge_colour.decide(image, rough, edge_colour.gather(image, rough))
+    assert np.abs(found - rough).mean() < 0.002
+
+
+def test_glints_deep_in_the_hair_are_no_holes() -> None:
+    truth = strands()
+    image, rough = picture(truth, plain((222, 224, 220))), as_a_network_sees_it(truth)
+    image[280:320, 280:320] = (215, 215, 215)
+    found = edge_colour.decide(image, rough, edge_colour.gather(image, rough))
+    assert float(found[270:330, 270:330].min()) == 1.0
+
+
+def test_light_of_the_old_wall_is_taken_off_the_rim_and_nowhere_else() -> None:
+    truth = strands()
+    image, rough = picture(truth, plain((222, 224, 220))), as_a_network_sees_it(truth)
+    colours = edge_colour.gather(image, rough)
+    lit = plain(HAIR)
+    ring = np.zeros((SIDE, SIDE), np.uint8)
+    cv2.circle(ring, (SIDE // 2, SIDE // 2), 170, 255, 2)
+    lit[ring > 0] = (150, 140, 132)
+    lit[290:310, 290:310] = (150, 140, 132)
+    out = edge_colour.take_off_rim(lit, colours)
+    assert float(out[ring > 0].mean()) < 0.6 * float(lit[ring > 0].mean())
+    assert np.array_equal(out[290:310, 290:310], lit[290:310, 290:310])
