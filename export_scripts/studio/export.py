@@ -26,6 +26,7 @@ from export_scripts.studio.repository import write_model
 from export_scripts.studio.sizes import FULL, NARROW
 from export_scripts.studio.spec import Precision, StudioModel
 from export_scripts.studio.stack import (
+    OPTIONAL_MODELS,
     PUBLIC_MODELS,
     Choice,
     Folder,
@@ -46,7 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoints", type=Path, help="folder of `headshot models pull`")
     parser.add_argument("--out", type=Path, required=True, help="the model repository to write")
-    parser.add_argument("--model", action="append", choices=PUBLIC_MODELS, help="only these")
+    parser.add_argument(
+        "--model", action="append", choices=PUBLIC_MODELS + OPTIONAL_MODELS,
+        help="only these; verifier is a second recogniser (SFace), built when named or with "
+        "--verifier",
+    )  # fmt: skip
+    parser.add_argument("--verifier", action="store_true", help="SFace beside the recogniser")
     parser.add_argument("--precision", type=Precision, default=Precision.FLOAT16,
                         choices=list(Precision))  # fmt: skip
     parser.add_argument("--canvas", type=int, default=512)
@@ -55,16 +61,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recogniser", choices=("auraface", "sface"), default="auraface")
     parser.add_argument("--match-threshold", type=float, default=0.45)
     parser.add_argument(
-        "--insightface", type=Path, help="folder of an InsightFace pack; needs --research"
-    )
+        "--insightface", default="", metavar="PACK",
+        help="detector and recogniser of an InsightFace pack (buffalo_l, or a folder), through the "
+        "insightface package; needs --research",
+    )  # fmt: skip
     parser.add_argument("--research", action="store_true", help="my use is non-commercial research")
     parser.add_argument("--fast-matte", action="store_true", help="MODNet instead of BiRefNet")
     parser.add_argument("--quality-upscaler", action="store_true", help="RealESRGAN_x4plus")
+    parser.add_argument(
+        "--model-version", type=int, default=1, metavar="N",
+        help="write the graphs to <model>/N beside earlier ones, whose configuration they share",
+    )  # fmt: skip
     parser.add_argument("--narrow", action="store_true", help="random weights: test width")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
+    if options.insightface and not options.research:
+        parser.error("InsightFace's packs are for non-commercial research: add --research")
+    if options.verifier and options.recogniser == "sface":
+        parser.error("--verifier is SFace: the recogniser that decides must be another")
     torch.set_num_threads(options.threads)
-    names = options.model or PUBLIC_MODELS
+    names = options.model or PUBLIC_MODELS + (OPTIONAL_MODELS if options.verifier else ())
     folder = Folder(options.checkpoints) if options.checkpoints else None
     choice = Choice(
         options.canvas, options.control, options.control_file, options.fast_matte,
@@ -82,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         hashes = folder.hashes(model.sources) if folder else ""
         for sha256 in filter(None, hashes.split(",")):
             check_content(sha256, mode, load_manifest())
-        path = write_model(model, options.out, precision, hashes)
+        path = write_model(model, options.out, precision, hashes, version=options.model_version)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         tqdm.write(
             f"{name:<20} {precision:<9} {graph_bytes(path) / 1e6:8.1f} MB "

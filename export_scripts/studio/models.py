@@ -16,9 +16,9 @@ from export_scripts.studio.sizes import CONTEXT, TEXT_TOKENS
 from export_scripts.studio.spec import Port, Precision, StudioModel, examples
 from export_scripts.studio.wrap import Chain, Published, with_batch, wrapper
 
+SFACE_EMBEDDING = 128
 CONTROLS = ("pose", "depth", "canny", "segmentation")
 ALL = (Precision.FLOAT16, Precision.FLOAT32, Precision.BFLOAT16)
-WRAPPED = (Precision.FLOAT16, Precision.FLOAT32)
 NO_FLOAT16 = (Precision.BFLOAT16, Precision.FLOAT32)
 
 DETECTOR_PORTS = (
@@ -93,7 +93,7 @@ def detector(published: Published, reference: nn.Module, kind: str, **extra: str
         } | extra,
         max_batch=8 if published.batched else 1,
         opt_batch=1,
-        precisions=WRAPPED,
+        precisions=ALL,
         wrap=wrapper(published, DETECTOR_PORTS, before, after),
         unordered=True,
     )  # fmt: skip
@@ -120,9 +120,17 @@ def encoder(trunk: nn.Module, recogniser: str, threshold: str, **options: object
 
 
 def published_encoder(
-    published: Published, reference: nn.Module, recogniser: str, threshold: str, size: int
+    published: Published,
+    reference: nn.Module,
+    recogniser: str,
+    threshold: str,
+    size: int,
+    name: str = "identity_encoder",
 ) -> StudioModel:
-    """Make the identity encoder around a published graph (AuraFace, InsightFace, SFace)."""
+    """Make a recogniser around a published graph (AuraFace, InsightFace, SFace).
+
+    `name` is `identity_encoder` for the one that decides, `verifier` for a second one beside it.
+    """
     published = with_batch(published, (3, 112, 112))
     raw = recogniser.startswith("sface")
     before = ImageInput((0.0,) * 3 if raw else (127.5,) * 3, (1.0,) * 3 if raw else (127.5,) * 3)
@@ -132,7 +140,7 @@ def published_encoder(
         (Port("embedding", "FP32", (size,)),),
     )
     return StudioModel(
-        name="identity_encoder",
+        name=name,
         network=Chain(before, reference, after),
         inputs=ports[0],
         outputs=ports[1],
@@ -143,7 +151,7 @@ def published_encoder(
         },
         max_batch=16 if published.batched else 1,
         opt_batch=4 if published.batched else 1,
-        precisions=WRAPPED,
+        precisions=ALL,
         wrap=wrapper(published, ports, before, after),
     )  # fmt: skip
 
@@ -260,7 +268,7 @@ def matte(published: Published, reference: nn.Module, kind: str, side: int) -> S
         name="matting", network=Chain(before, reference, after), inputs=ports[0], outputs=ports[1],
         example=examples(ports[0]), parameters={"canvas": str(side), "matte": kind},
         max_batch=4 if published.batched else 1,
-        opt_batch=1, precisions=WRAPPED, wrap=wrapper(published, ports, before, after),
+        opt_batch=1, precisions=ALL, wrap=wrapper(published, ports, before, after),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from onnxscript import optimizer
 from torch import nn
 
 from export_scripts.studio.spec import Port, Precision, StudioModel
@@ -72,7 +73,8 @@ def export(model: StudioModel, folder: Path, precision: Precision) -> Path:
 
 def _export_torch(model: StudioModel, path: Path, precision: Precision) -> None:
     network = cast_network(model.network, precision).eval()
-    batch = torch.export.Dim("batch", min=1, max=1024)
+    # No larger than Triton forms: a wider range than the network's guards allow is traced twice.
+    batch = torch.export.Dim("batch", min=1, max=max(2, model.max_batch))
     shapes = [{0: batch} | _dynamic_sizes(port) for port in model.inputs]
     # The exporter counts every decomposition it skips: only errors matter here.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -86,12 +88,16 @@ def _export_torch(model: StudioModel, path: Path, precision: Precision) -> None:
             dynamic_shapes=tuple(shapes),
             opset_version=OPSET,
             dynamo=True,
-            # The exporter's folding computes bfloat16 constants in float32 and leaves them so.
-            optimize=precision is not Precision.BFLOAT16,
+            # Its pattern rewriting takes as long as all the rest, and the runtimes do the same.
+            optimize=False,
             verbose=False,
         )
     if program is None:
         raise ExportError(f"{model.name}: the exporter gave no program")
+    # Folding computes bfloat16 constants in float32 and leaves them so.
+    if precision is not Precision.BFLOAT16:
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
     weights = sum(
         tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
     )

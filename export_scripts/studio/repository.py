@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from export_scripts.studio.onnx_export import export
+from export_scripts.studio.onnx_export import ExportError, export
 from export_scripts.studio.spec import Port, Precision, StudioModel
-from export_scripts.tensorrt.configs import write_config, write_variants
+from export_scripts.tensorrt.configs import read_config, write_config, write_variants
+from export_scripts.tensorrt.versions import served
 
 _TYPES = {
     "UINT8": model_config_pb2.TYPE_UINT8,
@@ -67,19 +69,72 @@ def model_config(model: StudioModel, precision: Precision, source_sha256: str = 
 
 
 def write_model(
-    model: StudioModel, repository: Path, precision: Precision, source_sha256: str = ""
+    model: StudioModel,
+    repository: Path,
+    precision: Precision,
+    source_sha256: str = "",
+    exported: Path | None = None,
+    version: int = 1,
 ) -> Path:
-    """Export one model into a repository as version 1, with its configurations.
+    """Export one model into a repository, with its configurations.
+
+    Args:
+        model: what to export; its name is the folder's.
+        repository: the model repository.
+        precision: arithmetic of the graph.
+        source_sha256: see `model_config`.
+        exported: a version folder with the graph already in it, copied instead of exporting.
+        version: of the model. The first one writes the configuration; a later one must fit it.
+            What is served now stays so until another version is pinned
+            (export_scripts.tensorrt.versions).
 
     Returns:
         The path of model.onnx.
+
+    Raises:
+        ExportError: a later version with other tensors or parameters than the first.
     """
     folder = repository / model.name
-    path = export(model, folder / "1", precision)
     header = f"Written by export_scripts.studio; weights: {', '.join(model.sources) or 'random'}"
-    write_config(model_config(model, precision, source_sha256), folder / "config.pbtxt", header)
+    if version > 1:
+        joined = _joined(
+            read_config(folder / "config.pbtxt"), model_config(model, precision, source_sha256)
+        )
+        if not joined.HasField("version_policy"):
+            joined.version_policy.specific.versions.extend(served(folder))
+    if exported is None:
+        path = export(model, folder / str(version), precision)
+    else:
+        shutil.copytree(exported, folder / str(version), dirs_exist_ok=True)
+        path = folder / str(version) / "model.onnx"
+    config = joined if version > 1 else model_config(model, precision, source_sha256)
+    write_config(config, folder / "config.pbtxt", header)
     write_variants(folder)
     return path
+
+
+def _joined(shared: ModelConfig, wanted: ModelConfig) -> ModelConfig:
+    # All versions share one configuration. Precision is the newest graph's, which the engine check
+    # reads; sources are all of them, since the licence mode follows from the strictest.
+    joined = ModelConfig()
+    joined.CopyFrom(shared)
+    joined.parameters["precision"].string_value = wanted.parameters["precision"].string_value
+    hashes: dict[str, None] = {}
+    for config in (shared, wanted):
+        if "source_sha256" in config.parameters:
+            hashes |= dict.fromkeys(config.parameters["source_sha256"].string_value.split(","))
+    if hashes:
+        joined.parameters["source_sha256"].string_value = ",".join(hashes)
+        wanted.parameters["source_sha256"].string_value = ",".join(hashes)
+    compared = ModelConfig()
+    compared.CopyFrom(joined)
+    compared.ClearField("version_policy")
+    if compared != wanted:
+        raise ExportError(
+            f"{wanted.name}: this version has other tensors or parameters than those before it: it "
+            "belongs into a repository of its own, with a gateway of its own"
+        )
+    return joined
 
 
 def _tensor(entry: model_config_pb2.ModelInput | model_config_pb2.ModelOutput, port: Port) -> None:

@@ -28,7 +28,7 @@ from headshot.api.gateway import run_gateway
 from headshot.client import AsyncHeadshotClient, photo
 from headshot.config import Settings
 from headshot.deadline import Deadline
-from headshot.errors import ModelUnavailableError
+from headshot.errors import ModelContractError, ModelUnavailableError
 from headshot.triton.client import InferenceClient
 from headshot.triton.contracts import load_model_set
 from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
@@ -39,6 +39,7 @@ from PIL import Image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from export_scripts.studio import serve_alternatives
 from export_scripts.tensorrt.accuracy import random_inputs
 from export_scripts.tensorrt.configs import Variant, read_config, write_config
 from export_scripts.tensorrt.profiles import profiles
@@ -62,6 +63,11 @@ class Line:
     name: str
     holds: bool
     detail: str
+
+
+def say(text: str) -> None:
+    """Tell what goes on: some stages take minutes."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def wire_inputs(config: ModelConfig, rows: int) -> Arrays:
@@ -236,8 +242,9 @@ def borrow(repository: Path, compact: Path, names: list[str], out: Path) -> Path
     return out
 
 
-async def run(repository: Path) -> list[Line]:
-    """Start the server on the repository and check models and contract."""
+async def run(repository: Path, *, contract: bool = True) -> list[Line]:
+    """Start the server on the repository and check models and, perhaps, the gateway's contract."""
+    say(f"Triton loads the {len(model_folders(repository))} models of {repository.name}")
     lines: list[Line] = []
     config = EmbeddedTritonConfig(repository, ready_timeout_s=300)
     async with (
@@ -245,14 +252,45 @@ async def run(repository: Path) -> list[Line]:
         InferenceClient([triton.grpc_url]) as client,
     ):
         lines += await check_models(client, repository)
-        lines.append(await check_contract(client))
+        if contract:
+            lines.append(await check_contract(client))
     return lines
+
+
+def check_refusals(repository: Path, alternatives: Path) -> list[Line]:
+    """Check that a ControlNet whose map the gateway cannot draw is refused, by name, at start."""
+    lines = []
+    for folder in model_folders(alternatives):
+        if folder.name.startswith("denoiser-") and folder.name not in serve_alternatives.SECOND:
+            reason = serve_alternatives.refusal(repository, alternatives, folder.name)
+            lines.append(Line(f"{folder.name} refused", "control" in reason, reason or "accepted"))
+    return lines
+
+
+async def check_second_stack(
+    repository: Path, alternatives: Path, compact: Path, picture: bytes, strength: float
+) -> list[Line]:
+    """Run CreateHeadshot on the stack of alternatives."""
+    with tempfile.TemporaryDirectory(prefix="studio-") as scratch:
+        names = serve_alternatives.SECOND
+        second = serve_alternatives.swap(repository, alternatives, names, Path(scratch) / "second")
+        mixed = borrow(second, compact, ["face_detector"], Path(scratch) / "mixed")
+        lines = [
+            Line(f"{line.name}, alternatives", line.holds, line.detail)
+            for line in await run_headshot(mixed, picture, strength)
+        ]
+        try:
+            serve_alternatives.check_models(serve_alternatives.descriptions(second))
+        except ModelContractError as error:
+            return [*lines, Line("contract, alternatives", False, error.message)]
+        return [*lines, Line("contract, alternatives", True, ", ".join(names))]
 
 
 async def check_variants(repository: Path) -> list[Line]:
     """Let Triton read every runtime variant; load those that this machine has a runtime for."""
     lines = []
     for variant in Variant:
+        say(f"Triton reads the variant {variant}")
         config = EmbeddedTritonConfig(repository, config_name=variant, ready_timeout_s=300)
         try:
             async with EmbeddedTriton(config):
@@ -267,6 +305,7 @@ async def check_variants(repository: Path) -> list[Line]:
 
 async def run_headshot(repository: Path, picture: bytes, strength: float) -> list[Line]:
     """Start the server on the repository and run CreateHeadshot."""
+    say(f"CreateHeadshot on {repository.name}: alone, again, among others, cancelled")
     lines: list[Line] = []
     config = EmbeddedTritonConfig(repository, ready_timeout_s=300)
     async with EmbeddedTriton(config) as triton:
@@ -294,6 +333,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="models to take from the compact repository for CreateHeadshot",
     )
     parser.add_argument("--compact", type=Path, default=Path("model_repository"))
+    parser.add_argument(
+        "--alternatives", type=Path, help="load these, and run a second stack made of them"
+    )
     parser.add_argument("--variants", action="store_true", help="read configs/*.pbtxt, too")
     parser.add_argument("--json", type=Path, help="write the findings here")
     options = parser.parse_args(arguments)
@@ -307,6 +349,16 @@ def main(arguments: list[str] | None = None) -> int:
             )
             picture = options.photo.read_bytes()
             lines += asyncio.run(run_headshot(mixed, picture, options.strength))
+    if options.alternatives:
+        lines += asyncio.run(run(options.alternatives, contract=False))
+        lines += check_refusals(options.repository, options.alternatives)
+        if options.photo:
+            lines += asyncio.run(
+                check_second_stack(
+                    options.repository, options.alternatives, options.compact,
+                    options.photo.read_bytes(), options.strength,
+                )
+            )  # fmt: skip
     for line in lines:
         print(f"{'ok ' if line.holds else 'BAD'} {line.name:<36} {line.detail}")
     if options.json:

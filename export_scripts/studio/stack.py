@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from headshot.models.pull import sha256_of
 from torch import nn
 
 from export_scripts.studio import checkpoints, models, style_table
+from export_scripts.studio.insightface_pack import find_pack
 from export_scripts.studio.networks import detectors, matting, projection, recognisers, upscalers
 from export_scripts.studio.networks.diffusion import add_image_prompt
 from export_scripts.studio.sizes import (
@@ -85,10 +87,20 @@ def _random_makers(width: Width, canvas: int) -> list[tuple[str, Callable[[], St
         add_image_prompt(unet)
         return models.denoiser(unet, canvas, tokens=16)
 
-    def controlled() -> StudioModel:
+    def sface() -> StudioModel:
+        trunk = recognisers.IResNet(width.face_layers, width.face, models.SFACE_EMBEDDING).eval()
+        published = as_published(trunk, (3, 112, 112), ("embedding",))
+        return models.published_encoder(
+            published, trunk, "sface-random", "0.4", models.SFACE_EMBEDDING, name="verifier"
+        )
+
+    def controlled(kind: str) -> StudioModel:
         unet = unet_of(width, canvas)
         add_image_prompt(unet)
-        return models.denoiser(unet, canvas, 16, random_control(width), "pose")
+        # The kind that the gateway can draw goes with the projection of an embedding, the others
+        # with that of the face: both sizes of the slot are exported.
+        tokens = 4 if kind == "canny" else 16
+        return models.denoiser(unet, canvas, tokens, random_control(width), kind)
 
     def plus_face() -> StudioModel:
         narrow = width is not FULL
@@ -128,7 +140,8 @@ def _random_makers(width: Width, canvas: int) -> list[tuple[str, Callable[[], St
         ("upscaler", lambda: models.upscaler(upscalers.Srvgg(*width.srvgg), "srvgg")),
         ("upscaler", lambda: models.upscaler(upscalers.RrdbNet(*width.rrdb), "rrdbnet")),
         ("denoiser", plain),
-        ("denoiser", controlled),
+        *(("denoiser", partial(controlled, kind)) for kind in models.CONTROLS),
+        ("verifier", sface),
     ]
 
 
@@ -153,8 +166,8 @@ class Choice:
         quality_upscaler: RealESRGAN_x4plus instead of realesr-general-x4v3.
         recogniser: "auraface" or "sface".
         match_threshold: cosine similarity, calibrated for that recogniser.
-        insightface: folder of an InsightFace pack (research only): its det_10g.onnx and
-            w600k_r50.onnx instead of YuNet and the recogniser.
+        insightface: an InsightFace pack, by name or folder (research only): its detector and
+            recogniser instead of YuNet and the recogniser.
     """
 
     canvas: int = 512
@@ -164,7 +177,7 @@ class Choice:
     quality_upscaler: bool = False
     recogniser: str = "auraface"
     match_threshold: float = 0.45
-    insightface: Path | None = None
+    insightface: str = ""
 
 
 _CONTROL_CHECKPOINTS = {"pose": "controlnet-openpose", "canny": "controlnet-canny"}
@@ -206,6 +219,7 @@ def public_model(name: str, folder: Folder, choice: Choice) -> StudioModel:
     build = {
         "face_detector": _public_detector,
         "identity_encoder": _public_encoder,
+        "verifier": _public_verifier,
         "denoiser": _public_denoiser,
         "latent_encoder": _public_latents,
         "latent_decoder": _public_latents,
@@ -229,12 +243,16 @@ PUBLIC_MODELS = (
     "upscaler",
     "denoiser",
 )
+# Built when asked for: a second recogniser beside the one that decides.
+OPTIONAL_MODELS = ("verifier",)
+# Read by the gateway, which serves such a model in research mode only.
+_RESEARCH = {"licence_mode": "research"}
 
 
 def _public_detector(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
-    if choice.insightface is not None:
-        path = choice.insightface / "det_10g.onnx"
-        model = models.detector(read_published(path), nn.Identity(), "scrfd")
+    if choice.insightface:
+        path = find_pack(choice.insightface).detector
+        model = models.detector(read_published(path), nn.Identity(), "scrfd", **_RESEARCH)
         return (replace(model, sources=(sha256_of(path),)),)
     published = read_published(folder.path("yunet"), detectors.YUNET_HEADS)
     model = models.detector(published, nn.Identity(), "yunet")
@@ -242,21 +260,31 @@ def _public_detector(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
 
 
 def _public_encoder(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
-    if choice.insightface is not None:
-        path = choice.insightface / "w600k_r50.onnx"
+    if choice.insightface:
+        path = find_pack(choice.insightface).recogniser
         model = models.published_encoder(
-            read_published(path), nn.Identity(), "w600k-r50-1", f"{choice.match_threshold}", 512
-        )
-        return (replace(model, sources=(sha256_of(path),)),)
-    size = {"auraface": 512, "sface": 128}[choice.recogniser]
+            read_published(path), nn.Identity(), f"{path.stem}-1", f"{choice.match_threshold}",
+            recognisers.EMBEDDING,
+        )  # fmt: skip
+        parameters = model.parameters | _RESEARCH
+        return (replace(model, sources=(sha256_of(path),), parameters=parameters),)
+    return (_public_recogniser(folder, choice.recogniser, choice.match_threshold),)
+
+
+def _public_verifier(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
+    # The published working point of SFace; as with the first, calibrate it on your own pairs.
+    return (_public_recogniser(folder, "sface", 0.363, name="verifier"),)
+
+
+def _public_recogniser(
+    folder: Folder, recogniser: str, threshold: float, name: str = "identity_encoder"
+) -> StudioModel:
+    size = {"auraface": recognisers.EMBEDDING, "sface": models.SFACE_EMBEDDING}[recogniser]
+    published = read_published(folder.path(recogniser))
     model = models.published_encoder(
-        read_published(folder.path(choice.recogniser)),
-        nn.Identity(),
-        f"{choice.recogniser}-1",
-        f"{choice.match_threshold}",
-        size,
+        published, nn.Identity(), f"{recogniser}-1", f"{threshold}", size, name
     )
-    return (replace(model, sources=(choice.recogniser,)),)
+    return replace(model, sources=(recogniser,))
 
 
 def _public_denoiser(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:

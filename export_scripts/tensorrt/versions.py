@@ -17,7 +17,11 @@ from pathlib import Path
 from export_scripts.tensorrt.configs import read_config, write_variants
 from export_scripts.tensorrt.files import write_atomically
 
-_LINE = re.compile(r"^version_policy \{ specific \{ versions: \[[0-9, ]+\] \} \}\n", re.MULTILINE)
+# As `pin` writes it, and as protobuf prints the same.
+_LINE = re.compile(
+    r"^version_policy \{\s*specific \{\s*(versions: \[[0-9, ]+\]|(versions: \d+\s*)+)\s*\}\s*\}\n",
+    re.MULTILINE,
+)
 
 
 class VersionError(ValueError):

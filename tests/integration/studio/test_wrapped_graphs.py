@@ -16,7 +16,7 @@ from torch import nn  # noqa: E402
 
 from export_scripts.studio import models  # noqa: E402
 from export_scripts.studio.half import to_half  # noqa: E402
-from export_scripts.studio.networks import detectors  # noqa: E402
+from export_scripts.studio.networks import detectors, recognisers  # noqa: E402
 from export_scripts.studio.onnx_export import ExportError, check_ports, export  # noqa: E402
 from export_scripts.studio.parity import measure, run_onnx  # noqa: E402
 from export_scripts.studio.spec import Precision  # noqa: E402
@@ -153,8 +153,27 @@ def test_a_graph_that_does_not_follow_its_ports_is_refused() -> None:
     model = models.detector(published, network, "yunet")
     with pytest.raises(ExportError, match="inputs are"):
         check_ports(published.graph, model)
-    with pytest.raises(ExportError, match="bfloat16"):
-        export(model, Path("nowhere"), Precision.BFLOAT16)
+    table = models.style_prompts(torch.zeros(2, 77, 768), ["a", "b"])
+    with pytest.raises(ExportError, match="does not run in float16"):
+        export(table, Path("nowhere"), Precision.FLOAT16)
+
+
+@pytest.mark.parametrize("precision", [Precision.FLOAT16, Precision.BFLOAT16])
+def test_a_published_recogniser_is_the_same_in_sixteen_bits(
+    tmp_path: Path, precision: Precision
+) -> None:
+    trunk = recognisers.IResNet((1, 1, 1, 1), 8, models.SFACE_EMBEDDING).eval()
+    published = as_published(trunk, (3, 112, 112), ("embedding",))
+    model = models.published_encoder(
+        published, trunk, "sface-test", "0.4", models.SFACE_EMBEDDING, name="verifier"
+    )
+    path = export(model, tmp_path / "1", precision)
+    kinds = {tensor.data_type for tensor in onnx.load(path).graph.initializer}
+    wanted = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[precision]
+    assert wanted in kinds
+    error = measure(model, path, precision)
+    assert error.relative < {"float16": 5e-3, "bfloat16": 5e-2}[precision]
+    assert model.outputs[0].dims == (128,)
 
 
 @pytest.mark.skipif(not TEACHER.is_file(), reason="no YuNet file: set HEADSHOT_TEACHERS")
