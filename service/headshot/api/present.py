@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging.encode import EncodeSpec, encode, encode_mask
 from headshot.imaging.quality import QualityReport
+from headshot.imaging.quality.team import TeamReport
 from headshot.pipeline.call import Call, Event, ProgressEvent
 from headshot.pipeline.capture_advice import SetAdvice
 from headshot.pipeline.results import (
@@ -193,6 +194,26 @@ def headshot(result: HeadshotResult, call: Call) -> pb.HeadshotResult:
     if result.intermediates is not None:
         message.intermediates.CopyFrom(intermediates(result.intermediates))
     return message
+
+
+def team(report: TeamReport | None) -> pb.TeamReport | None:
+    """Return how alike a team is so far."""
+    if report is None:
+        return None
+    return pb.TeamReport(
+        members=report.members,
+        eye_line_spread=report.eye_line_spread,
+        head_size_spread=report.head_size_spread,
+        background_spread=report.background_spread,
+        temperature_spread_kelvin=report.temperature_spread,
+        consistent=report.consistent,
+        outliers=[
+            pb.TeamOutlier(
+                item_id=name, differs=[f"TEAM_DIFFERENCE_{what.upper()}" for what in differs]
+            )
+            for name, differs in report.outliers.items()
+        ],
+    )
 
 
 def event(item: Event) -> pb.CreateHeadshotResponse:

@@ -117,7 +117,7 @@ class TeamRpc:
                         desk.outcomes.put_nowait(_used_before(message.item.item_id))
                     else:
                         seen.add(message.item.item_id)
-                        group.create_task(one(message.item, look.join()))
+                        group.create_task(one(message.item, look.join(message.item.item_id)))
                     await desk.slots.acquire()
             except Exception as error:
                 wrong = error
@@ -149,7 +149,9 @@ class TeamRpc:
                     entry.style(result.style_id, result.style_version)
                     entry.headshots(1, unverified=not result.verification.same_person)
                     message = await self._pipeline.off_loop(call, present.headshot, result, call)
-            return pb.CreateHeadshotsResponse(item_id=item.item_id, result=message)
+            return pb.CreateHeadshotsResponse(
+                item_id=item.item_id, result=message, team=present.team(result.team)
+            )
         except Exception as error:
             return pb.CreateHeadshotsResponse(
                 item_id=item.item_id, error=status.to_status(error, identifier)

@@ -13,6 +13,7 @@ from headshot.pipeline import pictures
 from headshot.pipeline.call import Call
 from headshot.pipeline.detect import Face
 from headshot.pipeline.engine import Engine
+from headshot.pipeline.team import Composition, TeamMember
 
 Image = NDArray[np.uint8]
 
@@ -31,7 +32,12 @@ class Framed:
 
 
 async def frame_photo(
-    engine: Engine, call: Call, photo: Image, face: Face, spec: FramingSpec
+    engine: Engine,
+    call: Call,
+    photo: Image,
+    face: Face,
+    spec: FramingSpec,
+    member: TeamMember | None = None,
 ) -> Framed:
     """Plan the portrait with the photo's matte in sight, and cut it out.
 
@@ -41,25 +47,37 @@ async def frame_photo(
         photo: uint8 [h, w, 3] RGB.
         face: the person's face in it.
         spec: the style's composition.
+        member: the person's part in a team, whose composition is then asked for.
     """
     alpha = await pictures.matte(engine, call, photo, stage="frame")
+    height, width = photo.shape[:2]
 
-    def plan() -> Framed:
-        height, width = photo.shape[:2]
-        touch = _touch(matte_prior.reinforce(alpha, photo, face.landmarks), face, width)
-        frame = framing.plan_portrait(
+    def plan(touch: EdgeTouch, wanted: FramingSpec) -> PortraitFrame:
+        return framing.plan_portrait(
             face.landmarks,
             face.box,
             (width, height),
-            spec,
+            wanted,
             canvas=engine.models.denoiser.canvas,
             touch=touch,
         )
+
+    def plan_alone() -> tuple[EdgeTouch, PortraitFrame]:
+        touch = _touch(matte_prior.reinforce(alpha, photo, face.landmarks), face, width)
+        return touch, plan(touch, spec)
+
+    touch, frame = await engine.workers.run(call.deadline, plan_alone)
+    if member is not None:
+        shared = await member.composition(Composition.of(frame))
+        # Whoever decided is asked too: the bounds of a team hold for everybody.
+        frame = await engine.workers.run(call.deadline, plan, touch, shared.asked_of(spec))
+
+    def cut() -> Framed:
         side = frame.canvas
         # Beyond the photo's edge its border is continued: black would leak into the result.
         return Framed(frame, geometry.warp(photo, frame.matrix, (side, side), "replicate"))
 
-    return await engine.workers.run(call.deadline, plan)
+    return await engine.workers.run(call.deadline, cut)
 
 
 def _touch(alpha: Image, face: Face, width: int) -> EdgeTouch:

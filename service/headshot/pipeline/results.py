@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.quality import QualityReport
+from headshot.imaging.quality.team import TeamReport
 from headshot.pipeline.capture_advice import PhotoCode, SetAdvice
 from headshot.pipeline.detect import Face
 from headshot.pipeline.identity import Template
@@ -145,7 +146,10 @@ class Intermediates:
 
 @dataclass(frozen=True)
 class HeadshotResult:
-    """A finished headshot; see proto headshot.v1.HeadshotResult."""
+    """A finished headshot; see proto headshot.v1.HeadshotResult.
+
+    `team` says how alike a team is so far; None for one person alone.
+    """
 
     renditions: tuple[RenditionFile, ...]
     verification: Verification
@@ -160,3 +164,4 @@ class HeadshotResult:
     degraded: tuple[str, ...]
     profile: str
     intermediates: Intermediates | None = field(default=None)
+    team: TeamReport | None = None

@@ -3,43 +3,113 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from headshot.imaging.background import BackgroundSpec
+from headshot.imaging.framing import FramingSpec, PortraitFrame
+from headshot.imaging.quality.team import MemberLook, TeamReport, compare_team
+
+T = TypeVar("T")
+
+_LARGEST_HEAD = 0.70
+"""A team never follows a first photo that is tighter than a close portrait."""
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Where the head is in the square, in fractions of its side.
+
+    Attributes:
+        eye_line: eyes from the top.
+        head_height: crown to chin.
+    """
+
+    eye_line: float
+    head_height: float
+
+    @classmethod
+    def of(cls, frame: PortraitFrame) -> Composition:
+        """Return what a frame came to."""
+        face = frame.face
+        return cls(face.eyes[1] / frame.canvas, face.head_height / frame.canvas)
+
+    def asked_of(self, spec: FramingSpec) -> FramingSpec:
+        """Return the style's framing with this composition in place of the ideal one."""
+        low, high = spec.eye_line_range
+        least = min(spec.head_height, _LARGEST_HEAD)
+        return replace(
+            spec,
+            eye_line=min(max(self.eye_line, low), high),
+            head_height=min(max(self.head_height, least), _LARGEST_HEAD),
+        )
+
+
+class _Choice(Generic[T]):
+    """One thing that the first member decides, in the order of the items and not of the clock."""
+
+    def __init__(self) -> None:
+        self._chosen: T | None = None
+        self._decided: list[asyncio.Event] = []
+
+    def join(self) -> None:
+        self._decided.append(asyncio.Event())
+
+    async def decide(self, place: int, own: T) -> T:
+        """Return the choice of the first place that did not leave without one."""
+        for earlier in self._decided[:place]:
+            if self._chosen is not None:
+                break
+            await earlier.wait()
+        if self._chosen is None:
+            self._chosen = own
+        self._decided[place].set()
+        return self._chosen
+
+    def leave(self, place: int) -> None:
+        self._decided[place].set()
 
 
 class TeamLook:
     """The look of one team call.
 
-    Composition and retouch come from the style and are the same for everybody anyhow; the tone
-    targets are `imaging.tone.for_team`. What is left is a background that the style chooses by the
-    face: the first member of the call decides, in the order of the items and not of the clock, so
-    that the same call gives the same pictures. Members after it wait for that choice.
+    Retouch comes from the style and is the same for everybody anyhow; the tone targets are
+    `imaging.tone.for_team`. Two things depend on the photos: a background that the style chooses by
+    the face, and how close the crop is, where a photo is too tight for the style's. The first
+    member decides both, so that the same call gives the same pictures; members after it wait for
+    that. A photo that cannot follow stays apart, and `TeamReport` names it.
     """
 
     def __init__(self) -> None:
-        self._background: BackgroundSpec | None = None
-        self._decided: list[asyncio.Event] = []
+        self._background = _Choice[BackgroundSpec]()
+        self._composition = _Choice[Composition]()
+        self._finished: dict[str, MemberLook] = {}
+        self._places = 0
 
-    def join(self) -> TeamMember:
-        """Return the place of the next item."""
-        self._decided.append(asyncio.Event())
-        return TeamMember(self, len(self._decided) - 1)
+    def join(self, name: str = "") -> TeamMember:
+        """Return the place of the next item; `name` is how reports call it."""
+        self._background.join()
+        self._composition.join()
+        self._places += 1
+        return TeamMember(self, self._places - 1, name or str(self._places))
 
-    async def decide(self, place: int, own: BackgroundSpec) -> BackgroundSpec:
-        """Return the team's background: that of the first place that did not leave without one."""
-        for earlier in self._decided[:place]:
-            if self._background is not None:
-                break
-            await earlier.wait()
-        if self._background is None:
-            self._background = own
-        self._decided[place].set()
-        return self._background
+    async def background(self, place: int, own: BackgroundSpec) -> BackgroundSpec:
+        """Return the team's background."""
+        return await self._background.decide(place, own)
+
+    async def composition(self, place: int, own: Composition) -> Composition:
+        """Return the team's composition."""
+        return await self._composition.decide(place, own)
+
+    def compare(self, name: str, look: MemberLook) -> TeamReport:
+        """Add a finished member; return how alike all that have finished are."""
+        self._finished[name] = look
+        return compare_team(self._finished)
 
     def leave(self, place: int) -> None:
         """Let the next place decide, where this one has not."""
-        self._decided[place].set()
+        self._background.leave(place)
+        self._composition.leave(place)
 
 
 @dataclass(frozen=True)
@@ -48,6 +118,7 @@ class TeamMember:
 
     look: TeamLook
     place: int
+    name: str
 
     async def background(self, own: BackgroundSpec) -> BackgroundSpec:
         """Return the team's background.
@@ -55,7 +126,19 @@ class TeamMember:
         Args:
             own: the concrete one that would suit this member best.
         """
-        return await self.look.decide(self.place, own)
+        return await self.look.background(self.place, own)
+
+    async def composition(self, own: Composition) -> Composition:
+        """Return the team's composition.
+
+        Args:
+            own: what this member's photo gives by the style alone.
+        """
+        return await self.look.composition(self.place, own)
+
+    def compare(self, look: MemberLook) -> TeamReport:
+        """Return how alike the members are that have finished, this one with them."""
+        return self.look.compare(self.name, look)
 
     def leave(self) -> None:
         """Say that this item has ended."""

@@ -18,9 +18,22 @@ class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRIORITY_UNSPECIFIED: _ClassVar[Priority]
     PRIORITY_INTERACTIVE: _ClassVar[Priority]
     PRIORITY_BATCH: _ClassVar[Priority]
+
+class TeamDifference(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TEAM_DIFFERENCE_UNSPECIFIED: _ClassVar[TeamDifference]
+    TEAM_DIFFERENCE_EYE_LINE: _ClassVar[TeamDifference]
+    TEAM_DIFFERENCE_HEAD_SIZE: _ClassVar[TeamDifference]
+    TEAM_DIFFERENCE_BACKGROUND: _ClassVar[TeamDifference]
+    TEAM_DIFFERENCE_TEMPERATURE: _ClassVar[TeamDifference]
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BATCH: Priority
+TEAM_DIFFERENCE_UNSPECIFIED: TeamDifference
+TEAM_DIFFERENCE_EYE_LINE: TeamDifference
+TEAM_DIFFERENCE_HEAD_SIZE: TeamDifference
+TEAM_DIFFERENCE_BACKGROUND: TeamDifference
+TEAM_DIFFERENCE_TEMPERATURE: TeamDifference
 
 class EncodeIdentityRequest(_message.Message):
     __slots__ = ("photos", "consent_reference", "template_ttl_seconds", "request_id")
@@ -353,14 +366,42 @@ class CreateHeadshotsRequest(_message.Message):
     def __init__(self, settings: _Optional[_Union[TeamSettings, _Mapping]] = ..., item: _Optional[_Union[TeamItem, _Mapping]] = ...) -> None: ...
 
 class CreateHeadshotsResponse(_message.Message):
-    __slots__ = ("item_id", "result", "error")
+    __slots__ = ("item_id", "result", "error", "team")
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    TEAM_FIELD_NUMBER: _ClassVar[int]
     item_id: str
     result: HeadshotResult
     error: _status_pb2.Status
-    def __init__(self, item_id: _Optional[str] = ..., result: _Optional[_Union[HeadshotResult, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+    team: TeamReport
+    def __init__(self, item_id: _Optional[str] = ..., result: _Optional[_Union[HeadshotResult, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., team: _Optional[_Union[TeamReport, _Mapping]] = ...) -> None: ...
+
+class TeamOutlier(_message.Message):
+    __slots__ = ("item_id", "differs")
+    ITEM_ID_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_FIELD_NUMBER: _ClassVar[int]
+    item_id: str
+    differs: _containers.RepeatedScalarFieldContainer[TeamDifference]
+    def __init__(self, item_id: _Optional[str] = ..., differs: _Optional[_Iterable[_Union[TeamDifference, str]]] = ...) -> None: ...
+
+class TeamReport(_message.Message):
+    __slots__ = ("members", "eye_line_spread", "head_size_spread", "background_spread", "temperature_spread_kelvin", "consistent", "outliers")
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    EYE_LINE_SPREAD_FIELD_NUMBER: _ClassVar[int]
+    HEAD_SIZE_SPREAD_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_SPREAD_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_SPREAD_KELVIN_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENT_FIELD_NUMBER: _ClassVar[int]
+    OUTLIERS_FIELD_NUMBER: _ClassVar[int]
+    members: int
+    eye_line_spread: float
+    head_size_spread: float
+    background_spread: float
+    temperature_spread_kelvin: float
+    consistent: bool
+    outliers: _containers.RepeatedCompositeFieldContainer[TeamOutlier]
+    def __init__(self, members: _Optional[int] = ..., eye_line_spread: _Optional[float] = ..., head_size_spread: _Optional[float] = ..., background_spread: _Optional[float] = ..., temperature_spread_kelvin: _Optional[float] = ..., consistent: _Optional[bool] = ..., outliers: _Optional[_Iterable[_Union[TeamOutlier, _Mapping]]] = ...) -> None: ...
 
 class ListStylesRequest(_message.Message):
     __slots__ = ()

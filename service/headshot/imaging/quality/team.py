@@ -39,6 +39,7 @@ class TeamReport:
     """How alike a team is, and who stands out.
 
     Attributes:
+        members: how many are compared.
         eye_line_spread: largest less smallest, fraction of the height.
         head_size_spread: largest over smallest, less 1.
         background_spread: largest CIE76 distance from the median background.
@@ -46,6 +47,7 @@ class TeamReport:
         outliers: member -> what differs from the team's median by more than half the tolerance.
     """
 
+    members: int
     eye_line_spread: float
     head_size_spread: float
     background_spread: float
@@ -131,6 +133,7 @@ def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
         if found:
             outliers[name] = found
     return TeamReport(
+        members=len(members),
         eye_line_spread=float(np.ptp(eyes)),
         head_size_spread=float(heads.max() / heads.min() - 1),
         background_spread=max(away.values()),
