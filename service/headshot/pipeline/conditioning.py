@@ -14,9 +14,9 @@ from headshot.pipeline.denoise import Conditioning
 from headshot.pipeline.engine import Engine
 
 _LOOP_INPUTS = frozenset({"sample", "timestep"})
-# Weight of the image-prompt tokens against the text tokens; 1 is what adapters are trained at.
-_IDENTITY_SCALE = 1.0
-_CONTROL_SCALE = 0.8
+# Weight of the image-prompt tokens against the text tokens (1 is what adapters are trained at) and
+# of the control, where the denoiser's parameters say nothing.
+_SCALES = {"ip_scale": 1.0, "control_scale": 0.8}
 
 
 async def make_conditioning(
@@ -59,14 +59,12 @@ async def make_conditioning(
                 call, "denoise", "style_prompts", {"style": np.array([[row]], np.int32)}
             )
             filled[name] = outputs["encoder_hidden_states"]
-        elif name == "ip_scale":
-            scale = float(engine.models.denoiser.parameters.get(f"default_{name}", _IDENTITY_SCALE))
-            filled[name] = np.array([[scale]], np.float32)
+        elif name in _SCALES:
+            told = engine.models.denoiser.parameters.get(f"default_{name}", _SCALES[name])
+            filled[name] = np.array([[float(told)]], np.float32)
         elif name == "control":
             kind = engine.models.denoiser.parameters.get("control", "")
             filled[name] = control_map(reference, kind)[None]
-        elif name == "control_scale":
-            filled[name] = np.array([[_CONTROL_SCALE]], np.float32)
         else:
             raise ModelContractError(
                 f"the denoiser wants an input {name!r} that the gateway does not know",

@@ -49,6 +49,8 @@ def check_companions(
     for name in ("ip_scale", "control_scale"):
         if name in denoiser.inputs:
             denoiser.expect_input(name, ("FP32",), (1,))
+            if f"default_{name}" in denoiser.parameters:
+                denoiser.number(f"default_{name}", 0.0, 10.0)
     if "control" in denoiser.inputs:
         denoiser.expect_input("control", _FLOATS, (3, canvas, canvas))
         kind = denoiser.text("control")

@@ -170,6 +170,11 @@ def test_a_control_that_the_gateway_cannot_draw_is_refused_at_start(
     assert "control" in refused(studio).metadata["field"]
 
 
+def test_a_default_scale_that_is_no_number_is_refused_at_start(studio: Descriptions) -> None:
+    studio["denoiser"] = with_parameter(studio["denoiser"], "default_ip_scale", "strong")
+    assert "default_ip_scale" in refused(studio).metadata["field"]
+
+
 def test_an_input_that_nothing_fills_is_refused_at_start(studio: Descriptions) -> None:
     good = studio["denoiser"]
     studio["denoiser"] = replace(good, inputs={**good.inputs, "mask": spec(np.float16, 1, 64, 64)})
