@@ -15,5 +15,7 @@ EXPOSE 8000 8001 8002
 HEALTHCHECK --interval=10s --timeout=3s --start-period=300s \
     CMD ["curl", "--fail", "--silent", "--output", "/dev/null", "http://127.0.0.1:8000/v2/health/ready"]
 # The server refuses an empty --model-config-name: it is left out unless a variant is chosen.
+# Connections end after a minute (their calls go on), so that clients resolve the name again and find
+# the pods that scaling out has added.
 # exec: SIGTERM must reach the server, which then finishes the requests it has.
-ENTRYPOINT ["/bin/sh", "-c", "exec tritonserver --model-repository=/models ${MODEL_CONFIG_NAME:+--model-config-name=$MODEL_CONFIG_NAME} --model-control-mode=none --strict-readiness=true --exit-on-error=true --disable-auto-complete-config --exit-timeout-secs=30 --metrics-config=histogram_latencies=true --log-verbose=0 \"$@\"", "tritonserver"]
+ENTRYPOINT ["/bin/sh", "-c", "exec tritonserver --model-repository=/models ${MODEL_CONFIG_NAME:+--model-config-name=$MODEL_CONFIG_NAME} --model-control-mode=none --strict-readiness=true --exit-on-error=true --disable-auto-complete-config --exit-timeout-secs=30 --grpc-max-connection-age=60000 --grpc-max-connection-age-grace=600000 --metrics-config=histogram_latencies=true --log-verbose=0 \"$@\"", "tritonserver"]

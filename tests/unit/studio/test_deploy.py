@@ -192,3 +192,18 @@ def test_the_manifests_follow_the_kubernetes_schemas_and_a_typo_does_not() -> No
     found = "\n".join(kubernetes.schema_problems(objects))
     assert "replicaz" in found
     assert "unknown field endpoint" in found
+
+
+def test_triton_scales_on_the_queue_time_that_the_adapter_makes_of_tritons_own_counters() -> None:
+    scaler = _object(_base(), "HorizontalPodAutoscaler", "triton")
+    metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"]
+    values = yaml.safe_load((DEPLOY / "kubernetes/prometheus-adapter/values.yaml").read_text())
+    (rule,) = [rule for rule in values["rules"]["custom"] if rule["name"]["as"] == metric]
+    assert "nv_inference_queue_duration_us" in rule["metricsQuery"]
+
+
+def test_the_gateway_finds_every_triton_pod_by_a_headless_service() -> None:
+    objects = _base()
+    assert _object(objects, "Service", "triton")["spec"]["clusterIP"] == "None"
+    url = _object(objects, "ConfigMap", "headshot-gateway")["data"]["HEADSHOT_TRITON_URL"]
+    assert url == '["dns:///triton:8001"]'
