@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +43,8 @@ class Row:
         rss_mb: resident memory, all processes, at the peak of this load.
         failures: requests that did not work.
         stages: mean milliseconds of each stage, where the contender tells.
+        model_ms: mean milliseconds that a request's model calls were computed, in all.
+        own_cpu_s: processor seconds a headshot of the gateway alone.
     """
 
     contender: str
@@ -54,6 +56,8 @@ class Row:
     rss_mb: float
     failures: int = 0
     stages: dict[str, float] = field(default_factory=dict)
+    model_ms: float = 0.0
+    own_cpu_s: float = 0.0
 
 
 def _row(
@@ -123,6 +127,7 @@ async def _service(settings: Bench) -> list[Row]:
         usage = running_service.usage
         assert usage is not None
         generator = Generator(running_service.address, photos)
+        rows.append(Row("gateway", "idle", 0, 0, 0, 0, usage.parts()["gateway"]))
         rows.append(Row("service", "idle", 0, 0, 0, 0, usage.memory()))
         maker = RequestMaker(work, photos)
         await generator.closed(maker, 4, 5.0)
@@ -150,7 +155,7 @@ async def _service(settings: Bench) -> list[Row]:
 async def _measured(load: str, usage: Usage, work: object) -> Row:
     """Run a load of the service while its memory is watched."""
     usage.peak_mb = 0.0
-    before, begun = usage.cpu(), time.perf_counter()
+    before, own, begun = usage.cpu(), usage.own_cpu(), time.perf_counter()
     task = asyncio.ensure_future(work)  # type: ignore[call-overload]
     while not task.done():
         await asyncio.wait([task], timeout=0.5)
@@ -170,7 +175,14 @@ async def _measured(load: str, usage: Usage, work: object) -> Row:
     for sample in good:
         for name, share in sample.stages.items():
             stages[name] = stages.get(name, 0.0) + share.total_ms / len(good)
-    return Row(**{**asdict(row), "failures": len(samples) - len(good), "stages": stages})
+    computed = sum(share.compute_ms for sample in good for share in sample.stages.values())
+    return replace(
+        row,
+        failures=len(samples) - len(good),
+        stages=stages,
+        model_ms=computed / max(len(good), 1),
+        own_cpu_s=(usage.own_cpu() - own) / max(len(good), 1),
+    )
 
 
 async def _fastapi(settings: Bench) -> list[Row]:
@@ -245,6 +257,11 @@ def ratios(rows: list[Row]) -> dict[str, float]:
         "p99 at 70% Poisson / unloaded p50": found["service", "poisson 0.7"].p99_s
         / found["service", "closed 1"].p50_s,
     }
+    alone = found["service", "closed 1"]
+    # The second does not depend on what runs beside what: pixels that are worked on while a network
+    # computes are in it, and lengthen the network's time in the first.
+    result["gateway's share of the latency at 1"] = 1 - alone.model_ms / (alone.p50_s * 1e3)
+    result["gateway's share of processor time at 1"] = alone.own_cpu_s / alone.cpu_s
     for other in ("plain", "fastapi"):
         if (other, "closed 16") in found:
             ratio = service / found[other, "closed 16"].throughput
@@ -297,6 +314,10 @@ def main(
     judged = ratios(rows) if {row.contender for row in rows} >= {"floor", "service"} else {}
     for key, value in judged.items():
         print(f"{key}: {value:.2f}")
+    for row in rows:
+        if row.contender == "service" and row.load == "closed 1":
+            told = ", ".join(f"{name} {spent:.0f}" for name, spent in row.stages.items())
+            print(f"stages of the service at 1, ms: {told}; networks {row.model_ms:.0f} in all")
     out.parent.mkdir(parents=True, exist_ok=True)
     figures = {"machine": about, "rows": [asdict(row) for row in rows], "ratios": judged}
     out.write_text(json.dumps(figures, indent=1))

@@ -39,6 +39,11 @@ class Usage:
             total += times.user + times.system
         return total
 
+    def own_cpu(self) -> float:
+        """Return processor seconds of the first process alone: the gateway's."""
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
+
     def parts(self) -> dict[str, float]:
         """Return resident MB (2**20) of the first process and of all others together.
 
@@ -151,14 +156,14 @@ class Service:
 
 @contextmanager
 def service(
-    target: str = "", repository: Path | None = None, settings: tuple[str, ...] = ()
+    target: str = "", repository: Path | None = None, options: tuple[str, ...] = ()
 ) -> Iterator[Service]:
     """Yield the service at `target`, or one of its own processes that lives as long as the block.
 
     Args:
         target: host:port; empty starts one.
         repository: models of the one that is started; None takes the project's.
-        settings: its settings as key=value.
+        options: further options of `headshot serve`.
     """
     if target:
         yield Service(target)
@@ -167,7 +172,6 @@ def service(
     command = [sys.executable, "-m", "headshot", "serve", "--port", str(port)]
     command += ["--operations-port", str(operations)]
     command += ["--model-repository", str(repository or ROOT / "model_repository")]
-    for setting in ("log_level=error", *settings):
-        command += ["--set", setting]
+    command += ["--set", "log_level=error", *options]
     with running(command, f"http://127.0.0.1:{operations}/readyz") as process:
         yield Service(f"127.0.0.1:{port}", Usage(process.pid))

@@ -32,7 +32,7 @@ svg{max-width:100%;height:auto}.note{color:#666}pre{background:#f6f6f4;padding:.
 _BIN_S = 1.0
 
 
-def _plot(draw: Callable[[Axes], None], height: float = 3.2) -> str:
+def plot(draw: Callable[[Axes], None], height: float = 3.2) -> str:
     """Return a figure as an SVG element."""
     figure, axes = plt.subplots(figsize=(9.2, height), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
@@ -45,7 +45,8 @@ def _plot(draw: Callable[[Axes], None], height: float = 3.2) -> str:
     return text[text.index("<svg") :]
 
 
-def _table(rows: list[list[str]]) -> str:
+def table(rows: list[list[str]]) -> str:
+    """Return rows of cells, the first of them the head, as a table element."""
     head, *body = rows
     cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
     lines = "".join(
@@ -70,7 +71,7 @@ def _percentile_curve(samples: list[Sample]) -> str:
         axes.set_ylim(bottom=0)
         axes.legend(frameon=False)
 
-    return _plot(draw)
+    return plot(draw)
 
 
 def _over_time(samples: list[Sample]) -> str:
@@ -86,7 +87,7 @@ def _over_time(samples: list[Sample]) -> str:
         axes.set_xlabel("seconds from the start")
         axes.set_ylabel("milliseconds")
 
-    return _plot(draw)
+    return plot(draw)
 
 
 def _rates_over_time(samples: list[Sample]) -> str:
@@ -105,7 +106,7 @@ def _rates_over_time(samples: list[Sample]) -> str:
         axes.set_ylabel("a second")
         axes.legend(frameon=False)
 
-    return _plot(draw)
+    return plot(draw)
 
 
 def _stage_bars(summary: Summary) -> str:
@@ -123,7 +124,7 @@ def _stage_bars(summary: Summary) -> str:
         axes.set_xlabel("milliseconds a request, summed over its model calls")
         axes.legend(frameon=False)
 
-    return _plot(draw, 0.35 * len(summary.stages) + 1.2)
+    return plot(draw, 0.35 * len(summary.stages) + 1.2)
 
 
 def _batches(samples: list[Sample]) -> str:
@@ -136,7 +137,7 @@ def _batches(samples: list[Sample]) -> str:
         axes.set_xlabel("rows that ran together with a request's denoise steps (mean)")
         axes.set_ylabel("requests")
 
-    return _plot(draw, 2.6)
+    return plot(draw, 2.6)
 
 
 def _rate_curve(probes: list[Probe]) -> str:
@@ -150,7 +151,7 @@ def _rate_curve(probes: list[Probe]) -> str:
         axes.set_ylabel("milliseconds")
         axes.legend(frameon=False)
 
-    return _plot(draw)
+    return plot(draw)
 
 
 def _memory(readings: list[MemoryReading]) -> str:
@@ -164,7 +165,7 @@ def _memory(readings: list[MemoryReading]) -> str:
         axes.set_ylabel("resident MB")
         axes.legend(frameon=False)
 
-    return _plot(draw)
+    return plot(draw)
 
 
 def _figures(summary: Summary) -> str:
@@ -175,7 +176,7 @@ def _figures(summary: Summary) -> str:
         ("the generator's own lag", summary.lag),
     ):
         rows.append([label, *(f"{values.get(key, 0) * 1e3:.1f} ms" for key in summary.latency)])
-    return _table(rows)
+    return table(rows)
 
 
 def page(
@@ -188,7 +189,7 @@ def page(
 ) -> str:
     """Return the report as HTML."""
     good = [sample for sample in samples if sample.code == "OK"]
-    codes = _table(
+    codes = table(
         [["code", "count"], *([code, str(count)] for code, count in summary.codes.items())]
     )
     parts = [
@@ -211,17 +212,20 @@ def page(
             rows.append(
                 [label, str(len(mine)), *(f"{found[p] * 1e3:.0f} ms" for p in ("p50", "p99"))]
             )
-        parts.append(f"<h2>By kind</h2>{_table(rows)}")
+        parts.append(f"<h2>By kind</h2>{table(rows)}")
     if probes:
         parts.append(f"<h2>Rate against latency</h2>{_rate_curve(probes)}")
     if memory:
         parts.append(f"<h2>Memory</h2>{_memory(memory)}")
-    parts.append(f"<h2>Machine</h2>{_table([['', ''], *([k, v] for k, v in machine.items())])}")
+    parts.append(f"<h2>Machine</h2>{table([['', ''], *([k, v] for k, v in machine.items())])}")
     figures = html.escape(json.dumps(asdict(summary), indent=1))
     parts.append(f"<h2>Figures</h2><pre>{figures}</pre>")
-    body = "".join(parts)
-    title = html.escape(scenario.name)
+    return document(scenario.name, "".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """Return a page that needs nothing else."""
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
         f"<style>{_STYLE}</style><body>{body}</body></html>"
     )

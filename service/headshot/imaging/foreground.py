@@ -145,12 +145,19 @@ def _correct(
     empty = (region <= _EMPTY).astype(np.uint8)
     if empty.any():
         out[y0:y1, x0:x1] = cv2.copyTo(enlarged_block(filled, whole, block), empty, view)
-    ys, xs = np.nonzero((region < _SOLID) & (region > _EMPTY))
-    if ys.size == 0:
+    soft = np.flatnonzero((region < _SOLID) & (region > _EMPTY))
+    if soft.size == 0:
         return
-    f = enlarged_block(fore, whole, block)[ys, xs]
-    b = enlarged_block(back, whole, block)[ys, xs]
-    a = region[ys, xs][:, None]
-    pixels = image[y0:y1, x0:x1][ys, xs].astype(np.float32)
+    f, b, pixels = (
+        np.ascontiguousarray(part).reshape(-1, 3).take(soft, axis=0)
+        for part in (
+            enlarged_block(fore, whole, block),
+            enlarged_block(back, whole, block),
+            image[y0:y1, x0:x1],
+        )
+    )
+    a = region.reshape(-1).take(soft)[:, None]
     f += a * (pixels - a * f - (1 - a) * b)
-    view[ys, xs] = np.clip(f + 0.5, 0, 255).astype(np.uint8)
+    f += np.float32(0.5)
+    ys, xs = np.divmod(soft, region.shape[1])
+    view[ys, xs] = np.clip(f, 0, 255, out=f).astype(np.uint8)

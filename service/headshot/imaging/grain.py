@@ -100,8 +100,12 @@ def match(background: U8, grain: Grain, *, seed: int) -> U8:
     bright = np.maximum(tile, 0).astype(np.uint8)
     dark = np.maximum(-tile, 0).astype(np.uint8)
     across = -(-width // side)
-    wide_up = np.repeat(np.tile(bright, (1, across))[:, :width, None], 3, axis=2)
-    wide_down = np.repeat(np.tile(dark, (1, across))[:, :width, None], 3, axis=2)
+    wide_up, wide_down = (
+        cv2.cvtColor(
+            np.ascontiguousarray(np.tile(part, (1, across))[:, :width]), cv2.COLOR_GRAY2RGB
+        )
+        for part in (bright, dark)
+    )
     for top in range(0, height, side):
         low = min(height, top + side)
         band = cv2.add(background[top:low], wide_up[: low - top])

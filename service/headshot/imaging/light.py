@@ -12,6 +12,7 @@ import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8, linear_to_srgb, srgb_to_linear
 from headshot.imaging.enlarge import add_shift
+from headshot.imaging.geometry import shrink
 
 _WORK = 256
 _MIDDLE_GREY = np.float32(0.18)
@@ -46,10 +47,9 @@ def match(
     height, full_width = alpha.shape
     ratio = min(1.0, _WORK / max(height, full_width))
     size = (max(8, round(full_width * ratio)), max(8, round(height * ratio)))
-    area = cv2.INTER_AREA
-    inner = np.asarray(cv2.resize(alpha, size, interpolation=area), np.float32)
-    fore = srgb_to_linear(np.asarray(cv2.resize(foreground, size, interpolation=area), np.uint8))
-    back = srgb_to_linear(np.asarray(cv2.resize(background, size, interpolation=area), np.uint8))
+    inner = np.asarray(shrink(alpha, size), np.float32)
+    fore = srgb_to_linear(np.asarray(shrink(foreground, size), np.uint8))
+    back = srgb_to_linear(np.asarray(shrink(background, size), np.uint8))
     reach = max(0.8, width * max(size))
     near = cv2.GaussianBlur(1.0 - inner, (0, 0), reach)
     glow = cv2.GaussianBlur(back, (0, 0), 4 * reach)

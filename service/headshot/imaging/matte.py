@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from headshot.imaging import geometry
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
 
@@ -77,6 +80,21 @@ def _fill_holes(alpha: U8 | F32, subject: U8) -> U8 | F32:
     return alpha
 
 
+@dataclass(frozen=True)
+class LinearMatte:
+    """A matte as a local linear function of colour, for any resolution of its picture.
+
+    Attributes:
+        coefficients: float32 [h, w, 4], (a_r, a_g, a_b, b) of alpha = a . I + b, I in 0..1.
+        rough: float32 [h, w], the matte interpolated.
+        unsure: uint8 [h, w], 1 where the function counts, 0 where `rough` is 0 or 1 anyway.
+    """
+
+    coefficients: F32
+    rough: F32
+    unsure: U8
+
+
 def refine_alpha(
     alpha_small: U8 | F32,
     guide: U8,
@@ -99,18 +117,26 @@ def refine_alpha(
     Returns:
         float32 [H, W] in 0..1.
     """
+    return draw(fit(alpha_small, guide, radius=radius, eps=eps), guide)
+
+
+def fit(
+    alpha_small: U8 | F32, guide: U8, *, radius: float = 0.008, eps: float = 4e-4
+) -> LinearMatte:
+    """Return the first half of `refine_alpha`, which `draw` finishes at any resolution."""
     height, width = guide.shape[:2]
     ratio = min(1.0, _WORK / max(height, width))
     size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
-    shrunk = cv2.resize(guide, size, interpolation=cv2.INTER_AREA) if ratio < 1 else guide
-    image = shrunk.astype(np.float32)
+    image = geometry.shrink(guide, size).astype(np.float32)
     image *= np.float32(1 / 255)
     rough = enlarged(alpha_small, size)
     window = 2 * max(2, round(radius * max(size))) + 1
-    coefficients = _fit(image, rough, window, eps)
     grow = 2 * window + 1
-    unsure = cv2.dilate(cv2.inRange(rough, 0.02, 0.98), np.ones((grow, grow), np.uint8))
-    return _apply(coefficients, guide, rough, np.asarray(unsure, np.uint8))
+    unsure = cv2.dilate(
+        ((rough > 0.02) & (rough < 0.98)).astype(np.uint8), np.ones((grow, grow), np.uint8)
+    )
+    coefficients = _fit(np.asarray(image, np.float32), rough, window, eps)
+    return LinearMatte(coefficients, rough, np.asarray(unsure, np.uint8))
 
 
 def enlarged(alpha_small: U8 | F32, size: tuple[int, int]) -> F32:
@@ -147,20 +173,23 @@ def _fit(image: F32, alpha: F32, window: int, eps: float) -> F32:
     return np.asarray(cv2.merge([mean(a_r), mean(a_g), mean(a_b), mean(offset)]), np.float32)
 
 
-def _apply(coefficients: F32, guide: U8, rough: F32, unsure: U8) -> F32:
-    """Return alpha [H, W]: the linear model where unsure, the enlarged rough matte elsewhere."""
+def draw(matte: LinearMatte, guide: U8) -> F32:
+    """Return alpha float32 [H, W] of the guide uint8 [H, W, 3], the fitted picture at any size.
+
+    The linear function where the matte is unsure, the enlarged rough matte elsewhere.
+    """
     height, width = guide.shape[:2]
-    h0 = rough.shape[0]
-    sure = (rough > 0.5).astype(np.float32)
+    h0 = matte.rough.shape[0]
+    sure = (matte.rough > 0.5).astype(np.float32)
     alpha = np.asarray(
         cv2.resize(sure, (width, height), interpolation=cv2.INTER_NEAREST), np.float32
     )
     for top0 in range(0, h0, max(1, _BAND * h0 // height)):
         low0 = min(h0, top0 + max(1, _BAND * h0 // height))
-        columns = np.flatnonzero(unsure[top0:low0].any(axis=0))
+        columns = np.flatnonzero(matte.unsure[top0:low0].any(axis=0))
         # Runs of columns, so that the empty middle between both shoulders costs nothing.
         for left0, right0 in runs(columns, 24):
-            _apply_block(coefficients, guide, alpha, (top0, low0, left0, right0))
+            _apply_block(matte.coefficients, guide, alpha, (top0, low0, left0, right0))
     return alpha
 
 

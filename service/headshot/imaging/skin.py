@@ -151,16 +151,23 @@ def texture(image: U8, landmarks: NDArray[np.floating]) -> float:
         image: uint8 [h, w, 3].
         landmarks: [5, 2] in its pixels.
     """
-    lightness, mask = _face_lightness(image, landmarks)
-    fine = cv2.GaussianBlur(lightness, (0, 0), 1.5) - cv2.GaussianBlur(lightness, (0, 0), 3.2)
-    return _lower_rms(np.asarray(fine, np.float32), mask)
+    return textures(image, landmarks)[0]
 
 
 def finest_texture(image: U8, landmarks: NDArray[np.floating]) -> float:
     """Return the RMS of the lightness above 1/64 of the face scale, L*: pores and grain."""
+    return textures(image, landmarks)[1]
+
+
+def textures(image: U8, landmarks: NDArray[np.floating]) -> tuple[float, float]:
+    """Return `texture` and `finest_texture` of one look at the face."""
     lightness, mask = _face_lightness(image, landmarks)
-    fine = lightness - cv2.GaussianBlur(lightness, (0, 0), 1.5)
-    return _lower_rms(np.asarray(fine, np.float32), mask)
+    smooth = cv2.GaussianBlur(lightness, (0, 0), 1.5)
+    band = smooth - cv2.GaussianBlur(lightness, (0, 0), 3.2)
+    return (
+        _lower_rms(np.asarray(band, np.float32), mask),
+        _lower_rms(np.asarray(lightness - smooth, np.float32), mask),
+    )
 
 
 def _face_lightness(image: U8, landmarks: NDArray[np.floating]) -> tuple[F32, NDArray[np.bool_]]:

@@ -87,6 +87,7 @@ class _Photo:
     given: PhotoInput
     error: PhotoError | None = None
     pixels: Image | None = None
+    faces: int = 0
     face: Face | None = None
     facts: PhotoFacts | None = None
     embedding: Vector | None = None
@@ -118,18 +119,53 @@ async def examine_set(
         NoUsablePhotoError: no photo can serve; each photo's reason is a field violation.
     """
     photos = [_Photo(index, item) for index, item in enumerate(given)]
+    await _look(engine, call, photos, limits, working_side)
+    return _judge(engine, photos, template, strict=strict)
+
+
+async def examine_sets(
+    engine: Engine,
+    call: Call,
+    given: tuple[tuple[PhotoInput, ...], ...],
+    limits: DecodeLimits,
+    working_side: int,
+) -> tuple[SeenSet, ...]:
+    """Examine several sets, each of one person, side by side; only a face is needed.
+
+    Raises:
+        NoUsablePhotoError: of the first set in which no photo can serve.
+    """
+    sets = [[_Photo(index, item) for index, item in enumerate(photos)] for photos in given]
+    await _look(engine, call, [photo for photos in sets for photo in photos], limits, working_side)
+    return tuple(_judge(engine, photos, None, strict=False) for photos in sets)
+
+
+async def _look(
+    engine: Engine, call: Call, photos: list[_Photo], limits: DecodeLimits, working_side: int
+) -> None:
+    """Decode photos, find their faces, measure and embed them; what was found is put on them."""
     with call.stage("decode"):
         await together(_decode(engine, call, photo, limits, working_side) for photo in photos)
     readable = [photo for photo in photos if photo.pixels is not None]
     with call.stage("detect"):
         await together(_detect(engine, call, photo) for photo in readable)
+    with call.stage("encode_identity"):
+        # Of faces that may turn out unfit too: measuring them takes longer than embedding them.
+        await together(
+            work(engine, call, photo) for photo in readable for work in (_embed, _measure)
+        )
+
+
+def _judge(
+    engine: Engine, photos: list[_Photo], template: Template | None, *, strict: bool
+) -> SeenSet:
+    """Return who is in a set that was looked at; raises as `examine_set` does."""
+    readable = [photo for photo in photos if photo.pixels is not None]
     assessments = [_assess(photo, strict=strict) for photo in photos]
     repeats = capture_advice.duplicates([photo.facts for photo in readable if photo.facts])
     again = {photo.index for k, photo in enumerate(readable) if k in repeats}
     assessments = list(capture_advice.mark_duplicates(assessments, frozenset(again)))
     with_face = [photo for photo in readable if assessments[photo.index].usable]
-    with call.stage("encode_identity"):
-        await together(_embed(engine, call, photo) for photo in with_face)
     agreement = _agree(engine, with_face, assessments, template)
     return _conclude(engine, photos, with_face, assessments, agreement, strict=strict)
 
@@ -155,12 +191,18 @@ async def _detect(engine: Engine, call: Call, photo: _Photo) -> None:
     if faces:
         height, width = photo.pixels.shape[:2]
         photo.face = detect.choose_face(faces, (width, height), photo.given.face_hint)
+    photo.faces = len(faces)
+
+
+async def _measure(engine: Engine, call: Call, photo: _Photo) -> None:
+    if photo.pixels is None:
+        return
     chosen = photo.face
     photo.facts = await engine.workers.run(
         call.deadline,
         capture_advice.measure_photo,
         photo.pixels,
-        len(faces),
+        photo.faces,
         chosen.box if chosen else None,
         chosen.landmarks if chosen else None,
     )

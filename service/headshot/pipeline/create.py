@@ -15,6 +15,7 @@ from headshot.imaging.background import BackgroundChoice
 from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
+from headshot.imaging.quality.team import TeamReport
 from headshot.pipeline import (
     capture,
     conditioning,
@@ -29,6 +30,7 @@ from headshot.pipeline.candidates import Bench, Candidate
 from headshot.pipeline.degrade import Effort, StageCosts, enough_time, fit
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
+from headshot.pipeline.enlarging import Enlarging
 from headshot.pipeline.frame import Framed
 from headshot.pipeline.rendering import Person
 from headshot.pipeline.requests import (
@@ -61,6 +63,8 @@ class Draft:
         alpha_small: uint8 [h, w], its matte at the network's resolution.
         person: toned and cut out at canvas size.
         ground: the concrete background.
+        square: uint8 [h, w, 3], the composed picture.
+        crop: what it shows of the canvas.
         verification: of the composed picture.
         report: its quality.
     """
@@ -69,6 +73,8 @@ class Draft:
     alpha_small: Image
     person: Person
     ground: BackgroundChoice
+    square: Image
+    crop: framing.Crop
     verification: Verification
     report: QualityReport
 
@@ -120,7 +126,7 @@ class Maker:
         best, reports, advice = seen.best(), seen.reports, seen.advice
         with call.stage("frame"):
             framed = await frame.frame_photo(
-                self.engine, call, best.pixels, best.face, style.framing_spec()
+                self.engine, call, best.pixels, best.face, style.framing_spec(), look
             )
         # Up to 16 photos at full working size: from here on the framed one is enough.
         del seen, best
@@ -131,11 +137,14 @@ class Maker:
         )
         bench = Bench(self.engine, self.costs, conditions, template, self.most_regenerations)
         candidates = await bench.make(call, plan, list(range(effort.candidates)))
-        draft = await self._judged(call, bench, candidates, framed, wish, style, plan, look)
-        self._gate(draft, options)
-        outputs, upscaled = await self._render(
-            call, request, draft, framed, wish, style, plan.seed, upscaled=effort.upscaled
-        )
+        async with Enlarging(self.engine, call, self.costs, ahead=effort.upscaled) as enlarging:
+            draft = await self._judged(
+                call, bench, candidates, framed, wish, style, plan, look, enlarging
+            )
+            self._gate(draft, options)
+            outputs, upscaled = await self._render(
+                call, request, draft, framed, wish, style, plan.seed, effort, enlarging
+            )
         return HeadshotResult(
             renditions=outputs,
             verification=draft.verification,
@@ -156,6 +165,7 @@ class Maker:
             intermediates=await self._intermediates(
                 call, options, framed, candidates, draft, upscaled
             ),
+            team=None if look is None else await self._standing(call, draft, look),
         )
 
     def _effort(
@@ -195,10 +205,13 @@ class Maker:
         style: Style,
         plan: DenoisePlan,
         look: TeamMember | None,
+        enlarging: Enlarging,
     ) -> Draft:
         """Judge the best candidate; make it again once when another strength may mend it."""
         best = max(candidates, key=lambda item: (item.verification.similarity, -item.index))
-        draft = await self._draft(call, best, framed, bench, wish, style, plan.seed, look)
+        draft = await self._draft(
+            call, best, framed, bench, wish, style, plan.seed, look, enlarging
+        )
         remedy = next((m.id for m in draft.report.failed if m.id in _REMEDIES), None)
         if remedy is None or self.most_regenerations == 0:
             return draft
@@ -209,7 +222,9 @@ class Maker:
         before = (best.image, best.strength, best.verification)
         strength = min(1.0, best.strength * _REMEDIES[remedy])
         await bench.remake(call, best, replace(plan, strength=strength, spread=0.0), remedy.upper())
-        again = await self._draft(call, best, framed, bench, wish, style, plan.seed, look)
+        again = await self._draft(
+            call, best, framed, bench, wish, style, plan.seed, look, enlarging
+        )
         if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
             return again
         best.image, best.strength, best.verification = before
@@ -225,12 +240,14 @@ class Maker:
         style: Style,
         seed: int,
         look: TeamMember | None,
+        enlarging: Enlarging,
     ) -> Draft:
         """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
         begun = time.perf_counter()
         with call.stage("matte"):
             alpha_small = await pictures.matte(self.engine, call, candidate.image)
         self.costs.book("matte", time.perf_counter() - begun)
+        await enlarging.begin(candidate.image)
         workers = self.engine.workers
         with call.stage("compose"):
             person = await workers.run(
@@ -280,7 +297,7 @@ class Maker:
                 seed,
                 verification.second,
             )
-        return Draft(candidate, alpha_small, person, ground, verification, report)
+        return Draft(candidate, alpha_small, person, ground, square, whole, verification, report)
 
     def _gate(self, draft: Draft, options: HeadshotOptions) -> None:
         """Let nothing unverified leave unless the caller allowed it."""
@@ -303,6 +320,13 @@ class Maker:
             },
         )
 
+    async def _standing(self, call: Call, draft: Draft, member: TeamMember) -> TeamReport:
+        """Return how alike the team is, this headshot with it."""
+        own = await self.engine.workers.run(
+            call.deadline, rendering.look_in_team, draft.person, draft.square, draft.crop
+        )
+        return member.compare(own)
+
     async def _render(
         self,
         call: Call,
@@ -312,22 +336,19 @@ class Maker:
         wish: Wish,
         style: Style,
         seed: int,
-        *,
-        upscaled: bool,
+        effort: Effort,
+        enlarging: Enlarging,
     ) -> tuple[tuple[RenditionFile, ...], Image | None]:
         """Enlarge where a file needs it, and write all files."""
         crops = await self.engine.workers.run(
             call.deadline, rendering.plan_crops, draft.person, files.aspects_of(wish.specs)
         )
         canvas = framed.frame.canvas
-        scale = self.engine.models.upscaler.scale if upscaled else 1
+        scale = self.engine.models.upscaler.scale if effort.upscaled else 1
         side = files.master_side(wish.specs, crops, canvas, scale)
         enlarged = None
-        if upscaled and (side > canvas or request.options.include_intermediates):
-            begun = time.perf_counter()
-            with call.stage("upscale"):
-                enlarged = await pictures.upscale(self.engine, call, draft.candidate.image)
-            self.costs.book("upscale", time.perf_counter() - begun)
+        if effort.upscaled and (side > canvas or request.options.include_intermediates):
+            enlarged = await enlarging.result(draft.candidate.image)
 
         def finish() -> tuple[RenditionFile, ...]:
             person = draft.person

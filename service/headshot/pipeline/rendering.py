@@ -15,6 +15,7 @@ from headshot.errors import NoUsablePhotoError
 from headshot.imaging import (
     background,
     compose,
+    edge_colour,
     foreground,
     framing,
     geometry,
@@ -25,10 +26,13 @@ from headshot.imaging import (
 )
 from headshot.imaging import matte as mattes
 from headshot.imaging.background import BackgroundSpec, SubjectTones
+from headshot.imaging.edge_colour import EdgeColours
 from headshot.imaging.foreground import Estimate
 from headshot.imaging.framing import Crop, PortraitFrame
 from headshot.imaging.grain import Grain
+from headshot.imaging.matte import LinearMatte
 from headshot.imaging.quality import Bounds, QualityReport, measure
+from headshot.imaging.quality.team import MemberLook, look_of
 from headshot.imaging.retouch import RetouchPlan
 from headshot.imaging.tone import ToneSpec
 
@@ -41,16 +45,20 @@ class Look:
     """What was measured and decided on the canvas once; any resolution is made from it.
 
     Attributes:
-        matte: [h, w] at the network's resolution, decided and cleaned.
+        matte: by the candidate's colours.
         table: uint8 [256, 3], the tone.
         retouch: None where nothing is retouched.
         colours: foreground and background colours along the edge.
+        edge: what decides the edge by colour.
+        temperature: CCT of the light after balancing, kelvin.
     """
 
-    matte: NDArray[np.uint8] | NDArray[np.float32]
+    matte: LinearMatte
     table: NDArray[np.uint8]
     retouch: RetouchPlan | None
     colours: Estimate
+    edge: EdgeColours
+    temperature: float
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,8 @@ def cut_person(
     """
     sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
     rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
-    alpha = mattes.refine_alpha(rough, candidate)
+    matte = mattes.fit(rough, candidate)
+    alpha = mattes.draw(matte, candidate)
     toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec)
     try:
         tones = background.measure_tones(toned, frame.landmarks, alpha)
@@ -113,16 +122,17 @@ def cut_person(
             reason="PERSON_NOT_SEPARATED",
         ) from None
     scene, retouched = retouch.apply(toned, frame.landmarks, retouch_level)
-    alpha = framing.limit_to_photo(alpha, frame)
+    edge = edge_colour.gather(scene, alpha)
+    alpha = framing.limit_to_photo(edge_colour.decide(scene, alpha, edge), frame)
     small = foreground.coarse(scene, alpha)
     return Person(
-        colours=foreground.correct(scene, alpha, small),
+        colours=edge_colour.take_off_rim(foreground.correct(scene, alpha, small), edge),
         scene=scene,
         alpha=alpha,
         frame=frame,
         grain=grain.measure(scene, alpha),
         tones=tones,
-        look=Look(rough, report.table, retouched.plan, small),
+        look=Look(matte, report.table, retouched.plan, small, edge, report.cct_after),
     )
 
 
@@ -137,10 +147,11 @@ def enlarge_person(person: Person, enlarged: Image, side: int) -> Person:
     look = person.look
     master = geometry.resize(enlarged, (side, side))
     scene = retouch.repeat(tone.apply_table(master, look.table), look.retouch)
-    alpha = framing.limit_to_photo(mattes.refine_alpha(look.matte, scene), person.frame)
+    alpha = edge_colour.decide(scene, mattes.draw(look.matte, master), look.edge)
+    alpha = framing.limit_to_photo(alpha, person.frame)
     return replace(
         person,
-        colours=foreground.correct(scene, alpha, look.colours),
+        colours=edge_colour.take_off_rim(foreground.correct(scene, alpha, look.colours), look.edge),
         scene=scene,
         alpha=alpha,
         grain=grain.measure(scene, alpha),
@@ -192,6 +203,20 @@ def cut_out_crop(person: Person, crop: Crop, size: tuple[int, int]) -> Image:
         person.colours, person.alpha, crop, size, canvas=person.frame.canvas
     )
     return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
+
+
+def look_in_team(person: Person, square: Image, crop: Crop) -> MemberLook:
+    """Return what a viewer compares across a team page.
+
+    Args:
+        person: at canvas size.
+        square: uint8 [h, w, 3], of `compose_crop`.
+        crop: what it shows of the canvas.
+    """
+    size = (square.shape[1], square.shape[0])
+    _, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=person.frame.canvas)
+    landmarks = geometry.apply_transform(crop.matrix(size), person.frame.landmarks)
+    return look_of(square, landmarks, alpha, person.look.temperature)
 
 
 def judge(

@@ -221,17 +221,13 @@ class Pipeline:
         """
         if (template is None) == (not references):
             raise InvalidRequestError("give either references or identity_template")
-        asked = await capture.examine_set(
-            self._engine, call, (photo,), self._limits, self._side, strict=False
+        sides = ((photo,), references) if references else ((photo,),)
+        asked, *others = await capture.examine_sets(
+            self._engine, call, sides, self._limits, self._side
         )
-        reports: tuple[PhotoReport, ...] = ()
-        recogniser = self.models.encoder.recogniser
+        reports = others[0].reports if others else ()
         if template is None:
-            known = await capture.examine_set(
-                self._engine, call, references, self._limits, self._side, strict=False
-            )
-            reports = known.reports
-            template = known.template(recogniser)
+            template = others[0].template(self.models.encoder.recogniser)
         shown = asked.best()
         found = verify.Recognised(shown.embedding, shown.second)
         return VerifyResult(

@@ -12,7 +12,9 @@ from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc
 
 from loadtest.arrivals import Arrivals
+from loadtest.growth import Series
 from loadtest.machine import describe
+from loadtest.processes import MemoryReading, growth
 from loadtest.report import page
 from loadtest.runner import Generator, Sample, StageShare
 from loadtest.scenario import Scenario, Work, load_scenario
@@ -144,3 +146,20 @@ def test_the_report_is_one_page_without_references_to_other_hosts():
     assert "src=" not in text
     assert "UNAVAILABLE" in text
     assert "<script" not in text
+
+
+def test_memory_that_settles_is_no_growth_and_a_leak_is():
+    settled = [MemoryReading(t, 300 if t > 60 else 200, 900) for t in range(0, 600, 5)]
+    leaking = [MemoryReading(t, 300 + t / 10, 900) for t in range(0, 600, 5)]
+    assert growth(settled, 100) == 0
+    assert growth(leaking, 100) > 0.03
+
+
+def test_growth_needs_readings_after_the_warm_up():
+    with pytest.raises(ValueError, match="too few"):
+        growth([MemoryReading(1, 1, 1)], 0)
+
+
+def test_work_that_takes_longer_than_its_amount_is_not_linear():
+    assert Series("photos", (1, 2, 4), (1.0, 1.5, 2.9)).linear
+    assert not Series("photos", (1, 2, 4), (1.0, 1.5, 3.5)).linear

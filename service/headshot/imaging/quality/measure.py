@@ -156,8 +156,9 @@ def _realism(
     add = sheet.add
     sharp = realism.sharpness(result, landmarks)
     add("realism.sharpness", sharp, "levels", standard="Sharpness")
-    add("realism.texture_kept", realism.texture_kept(result, reference, landmarks), "ratio")
-    add("realism.detail_kept", realism.detail_kept(result, reference, landmarks), "ratio")
+    kept = realism.skin_kept(result, reference, landmarks)
+    add("realism.texture_kept", kept.texture, "ratio")
+    add("realism.detail_kept", kept.detail, "ratio")
     add("realism.noise", realism.noise(result, alpha), "levels")
     light = ofiq.face_light(result, landmarks)
     for name, part, unit, standard in (

@@ -38,8 +38,8 @@ def _clip(quality: float) -> int:
 def luminance(image: U8) -> U8:
     """Return uint8 [h, w]: linear Rec. 709 luminance times 255, as the standard's histograms."""
     # One matrix product over the linear picture; rounding as in the standard.
-    linear = srgb_to_linear(image) @ REC709
-    return np.asarray(linear * 255 + 0.5, np.uint8)
+    level = np.asarray(cv2.transform(srgb_to_linear(image), 255 * REC709[None, :]), np.float32)
+    return np.asarray(level + np.float32(0.5), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ def face_light(image: U8, landmarks: NDArray[np.floating]) -> FaceLight:
         image: uint8 [h, w, 3].
         landmarks: [5, 2] in its pixels.
     """  # noqa: D205
+    # The face alone: the rest of the picture counts for nothing here.
+    face = shape_of(landmarks)
+    reach = 2.0 * face.scale
+    x0, y0 = max(0, int(face.eyes[0] - reach)), max(0, int(face.eyes[1] - reach))
+    x1, y1 = int(face.eyes[0] + reach) + 1, int(face.eyes[1] + reach) + 1
+    image = image[y0:y1, x0:x1]
+    landmarks = np.asarray(landmarks, np.float64) - (x0, y0)
     level = luminance(image)
     mask = face_mask(landmarks, (image.shape[1], image.shape[0]))
     histogram = cv2.calcHist([level], [0], mask, [256], [0, 256])[:, 0].astype(np.float64)

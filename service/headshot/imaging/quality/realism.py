@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from headshot.imaging import grain
 from headshot.imaging.colorimetry import F32, U8, luma, to_lab
 from headshot.imaging.face import face_mask, shape_of
-from headshot.imaging.skin import SkinReading, finest_texture, texture
+from headshot.imaging.skin import SkinReading, textures
 
 _SHARP_SCALE = 64.0
 
@@ -33,8 +33,22 @@ def sharpness(image: U8, landmarks: NDArray[np.floating]) -> float:
     return float(response.std()) if response.size else 0.0
 
 
-def texture_kept(result: U8, reference: U8, landmarks: NDArray[np.floating]) -> float:
-    """Return skin texture of the result over that of the reference; below 1 is smoother.
+@dataclass(frozen=True)
+class SkinKept:
+    """What of the reference's skin is in the result.
+
+    Attributes:
+        texture: skin texture of the result over that of the reference; below 1 is smoother.
+        detail: finest detail (pores, grain) of the result over the reference's. Removing grain
+            halves it at most; a skin filter leaves a tenth: plastic.
+    """
+
+    texture: float
+    detail: float
+
+
+def skin_kept(result: U8, reference: U8, landmarks: NDArray[np.floating]) -> SkinKept:
+    """Return how much of the skin is left.
 
     Grain is not texture: its part, seen in the finest band, is taken out of both first.
 
@@ -43,21 +57,16 @@ def texture_kept(result: U8, reference: U8, landmarks: NDArray[np.floating]) -> 
         reference: uint8 [h, w, 3], the photo in the same frame.
         landmarks: [5, 2] in their pixels.
     """
-    values = []
+    pores, finest = [], []
     for image in (result, reference):
-        fine, band = finest_texture(image, landmarks), texture(image, landmarks)
+        band, fine = textures(image, landmarks)
         # White noise puts about 0.14 of its finest-band strength into the texture band.
-        values.append(max(band**2 - (0.14 * fine) ** 2, 0.05 * band**2) ** 0.5)
-    return float(values[0] / max(values[1], 1e-3))
-
-
-def detail_kept(result: U8, reference: U8, landmarks: NDArray[np.floating]) -> float:
-    """Return the finest skin detail (pores, grain) of the result over the reference's.
-
-    Removing grain halves it at most; a skin filter leaves a tenth: plastic.
-    """
-    before = finest_texture(reference, landmarks)
-    return float(finest_texture(result, landmarks) / max(before, 1e-3))
+        pores.append(max(band**2 - (0.14 * fine) ** 2, 0.05 * band**2) ** 0.5)
+        finest.append(fine)
+    return SkinKept(
+        texture=float(pores[0] / max(pores[1], 1e-3)),
+        detail=float(finest[0] / max(finest[1], 1e-3)),
+    )
 
 
 def noise(image: U8, alpha: F32) -> float:
