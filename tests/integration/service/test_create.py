@@ -146,6 +146,8 @@ async def test_a_team_gets_each_outcome_and_one_bad_item_stops_nobody(client, as
     assert outcomes["b"].error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     one, other = (pixels(outcomes[key].result.renditions[0].data) for key in ("a", "c"))
     assert np.abs(one - other).max() <= 1
+    last = max((item.team for item in outcomes.values()), key=lambda team: team.members)
+    assert (last.members, last.consistent) == (2, True)
 
 
 async def test_a_team_call_must_begin_with_its_settings(gateway, astronaut):

@@ -76,3 +76,12 @@ def test_people_photographed_in_different_light_come_within_200_kelvin(
         after.append(report.cct_after)
     assert np.ptp(before) > 400  # kelvin
     assert np.ptp(after) <= 200
+
+
+def test_those_who_stand_out_are_not_the_ones_who_belong_together() -> None:
+    """With several tight photos the median lies between both kinds and would name everybody."""
+    team = {f"alike {k}": replace(LOOK, head_size=0.22 + 0.0005 * k) for k in range(5)}
+    team |= {f"tight {k}": replace(LOOK, head_size=0.27 + 0.02 * k) for k in range(4)}
+    outliers = compare_team(team).outliers
+    assert set(outliers) == {f"tight {k}" for k in range(4)}
+    assert set(outliers.values()) == {("head_size",)}

@@ -44,7 +44,8 @@ class TeamReport:
         head_size_spread: largest over smallest, less 1.
         background_spread: largest CIE76 distance from the median background.
         temperature_spread: largest less smallest, kelvin.
-        outliers: member -> what differs from the team's median by more than half the tolerance.
+        outliers: member -> in what it differs, by more than half the tolerance, from the middle of
+            the largest group that belongs together.
     """
 
     members: int
@@ -115,19 +116,19 @@ def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
         else float(np.linalg.norm(np.asarray(look.background) - middle))
         for name, look in members.items()
     }
+    eye_line = _common(eyes, EYE_LINE_TOLERANCE)
+    head_size = float(np.exp(_common(np.log(heads), np.log1p(HEAD_SIZE_TOLERANCE))))
+    kelvin = _common(kelvins, TEMPERATURE_TOLERANCE)
     outliers = {}
     for name, look in members.items():
         checks = (
-            (abs(look.eye_line - np.median(eyes)) > EYE_LINE_TOLERANCE / 2, "eye_line"),
+            (abs(look.eye_line - eye_line) > EYE_LINE_TOLERANCE / 2 + 1e-6, "eye_line"),
             (
-                abs(look.head_size / np.median(heads) - 1) > HEAD_SIZE_TOLERANCE / 2,
+                abs(np.log(look.head_size / head_size)) > np.log1p(HEAD_SIZE_TOLERANCE) / 2 + 1e-6,
                 "head_size",
             ),
             (away[name] > BACKGROUND_TOLERANCE / 2, "background"),
-            (
-                abs(look.temperature - np.median(kelvins)) > TEMPERATURE_TOLERANCE / 2,
-                "temperature",
-            ),
+            (abs(look.temperature - kelvin) > TEMPERATURE_TOLERANCE / 2 + 1e-6, "temperature"),
         )
         found = tuple(what for differs, what in checks if differs)
         if found:
@@ -140,3 +141,11 @@ def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
         temperature_spread=float(np.ptp(kelvins)),
         outliers=outliers,
     )
+
+
+def _common(values: NDArray[np.floating], tolerance: float) -> float:
+    """Return the middle of the largest group of values that lie within the tolerance."""
+    ordered = np.sort(values)
+    ends = np.searchsorted(ordered, ordered + tolerance, side="right") - 1
+    first = int(np.argmax(ends - np.arange(len(ordered))))
+    return float((ordered[first] + ordered[ends[first]]) / 2)
