@@ -112,13 +112,13 @@ def decide(image: U8, alpha: F32, colours: EdgeColours) -> F32:
         colours: of `gather`.
     """
     out = alpha.copy()
-    for block, (ys, xs), trust in _places(colours.trust, image):
-        _, _, share = _shares(image, colours, block, ys, xs)
-        none, whole = _at(colours.bounds, image, block, ys, xs).T
+    for block, places, trust in _places(colours.trust, image):
+        _, _, share = _shares(image, colours, block, places)
+        none, whole = _at(colours.bounds, image, block, places).T
         share = np.clip((share - none) / (whole - none), 0, 1)
         view = out[block[1] : block[3], block[0] : block[2]]
-        old = view[ys, xs]
-        view[ys, xs] = old + trust * (share - old)
+        old = np.ascontiguousarray(view).reshape(-1).take(places)
+        view[np.divmod(places, view.shape[1])] = old + trust * (share - old)
     return out
 
 
@@ -133,21 +133,25 @@ def take_off_rim(foreground: U8, colours: EdgeColours) -> U8:
         colours: of `gather`.
     """
     out = foreground.copy()
-    for block, (ys, xs), rim in _places(colours.rim, foreground):
-        _, span, share = _shares(foreground, colours, block, ys, xs)
+    for block, places, rim in _places(colours.rim, foreground):
+        _, span, share = _shares(foreground, colours, block, places)
         excess = np.clip(1 - _SHADING - share, 0, 1) * rim
+        some = excess > 0
         view = out[block[1] : block[3], block[0] : block[2]]
-        moved = view[ys, xs] + excess[:, None] * span
-        view[ys, xs] = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+        at = np.divmod(places[some], view.shape[1])
+        moved = view[at] + excess[some][:, None] * span[some]
+        view[at] = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
     return out
 
 
 def _places(
     weight: F32, image: U8
-) -> Iterator[
-    tuple[tuple[int, int, int, int], tuple[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float32]]
-]:
-    """Yield blocks of the picture, the pixels in them where the weight counts, and the weights."""
+) -> Iterator[tuple[tuple[int, int, int, int], NDArray[np.intp], NDArray[np.float32]]]:
+    """Yield blocks of the picture, the pixels in them where the weight counts, and the weights.
+
+    Pixels are counted row by row within the block: numpy takes them several times faster by one
+    number than by row and column.
+    """
     height, width = image.shape[:2]
     h0, w0 = weight.shape
     some = cv2.dilate(np.asarray(weight > 0.01, np.uint8), np.ones((3, 3), np.uint8))
@@ -159,35 +163,32 @@ def _places(
             x0, x1 = first * width // w0, last * width // w0
             block = (x0, y0, x1, y1)
             wide = np.asarray(enlarged_block(weight, (width, height), block), np.float32)
-            ys, xs = np.nonzero(wide > 0.01)
-            if ys.size:
-                yield block, (ys, xs), wide[ys, xs]
+            places = np.flatnonzero(wide > 0.01)
+            if places.size:
+                yield block, places, wide.reshape(-1).take(places)
 
 
 def _at(
-    plane: F32,
-    image: U8,
-    block: tuple[int, int, int, int],
-    ys: NDArray[np.intp],
-    xs: NDArray[np.intp],
+    plane: F32, image: U8, block: tuple[int, int, int, int], places: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    size = (image.shape[1], image.shape[0])
-    return np.asarray(enlarged_block(plane, size, block)[ys, xs], np.float32)
+    wide = enlarged_block(plane, (image.shape[1], image.shape[0]), block)
+    return np.asarray(wide.reshape(-1, plane.shape[2]).take(places, axis=0), np.float32)
 
 
 def _shares(
     image: U8,
     colours: EdgeColours,
     block: tuple[int, int, int, int],
-    ys: NDArray[np.intp],
-    xs: NDArray[np.intp],
+    places: NDArray[np.intp],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return B, F - B and the share of F in the pixels, float32 [n, 3], [n, 3] and [n]."""
-    back = _at(colours.back, image, block, ys, xs)
-    span = _at(colours.fore, image, block, ys, xs) - back
-    away = image[block[1] : block[3], block[0] : block[2]][ys, xs] - back
-    power = np.maximum((span * span).sum(axis=1), 1.0)
-    return back, span, np.asarray((away * span).sum(axis=1) / power, np.float32)
+    back = _at(colours.back, image, block, places)
+    span = _at(colours.fore, image, block, places) - back
+    part = np.ascontiguousarray(image[block[1] : block[3], block[0] : block[2]])
+    away = part.reshape(-1, 3).take(places, axis=0) - back
+    # einsum, not sum: a sum over a last axis of three is slow.
+    power = np.maximum(np.einsum("ij,ij->i", span, span), np.float32(1))
+    return back, span, np.asarray(np.einsum("ij,ij->i", away, span) / power, np.float32)
 
 
 def _spread(colours: F32, known: F32, side: float) -> tuple[F32, NDArray[np.floating]]:
@@ -195,17 +196,18 @@ def _spread(colours: F32, known: F32, side: float) -> tuple[F32, NDArray[np.floa
     mean: F32 = np.zeros_like(colours)
     square = np.zeros(known.shape, np.float32)
     weight = np.zeros(known.shape, np.float32)
-    energy = (colours * colours).sum(axis=-1)
+    energy = known * np.einsum("ijk,ijk->ij", colours, colours)
+    weighted = np.asarray(colours * cv2.merge([known] * 3), np.float32)
     for sigma in _SPREADS:
         found = _blur(known, sigma * side)
         new = np.clip(found * 40, 0, 1) * (1 - weight)
-        norm = 1 / (found + 1e-5)
-        mean += _blur(colours * known[..., None], sigma * side) * (new * norm)[..., None]
-        square += _blur(np.asarray(energy * known, np.float32), sigma * side) * (new * norm)
+        share = np.asarray(new / (found + np.float32(1e-5)), np.float32)
+        mean += _blur(weighted, sigma * side) * cv2.merge([share] * 3)
+        square += _blur(energy, sigma * side) * share
         weight += new
-    rest = np.maximum(weight, 1e-3)
-    mean = np.asarray(mean / rest[..., None], np.float32)
-    variance = square / rest - (mean * mean).sum(axis=-1)
+    rest = np.maximum(weight, np.float32(1e-3))
+    mean /= cv2.merge([rest] * 3)
+    variance = square / rest - np.einsum("ijk,ijk->ij", mean, mean)
     return mean, np.sqrt(np.maximum(variance, 0))
 
 
