@@ -109,24 +109,31 @@ async def denoise_candidate(
     info = engine.models.denoiser
     sampler = make_sampler(info.sampler, plan.steps, plan.strength_of(candidate), info.noise_scale)
     shape = reference.shape
-    sample = sampler.start(reference, noise(plan.seed, candidate, 0, shape))
+    workers = engine.workers
+    # Millions of numbers at each step: on threads, like pixels.
+    sample = await workers.run(
+        call.deadline, lambda: sampler.start(reference, noise(plan.seed, candidate, 0, shape))
+    )
     count = len(sampler.timesteps)
     for index, timestep in enumerate(sampler.timesteps):
         call.deadline.check("a denoise step")
+        half = await workers.run(call.deadline, _model_input, sampler, sample, index)
         inputs: dict[str, NDArray[Any]] = {
             **conditioning.inputs,
-            "sample": sampler.scale_input(sample, index)[None].astype(np.float16),
+            "sample": half,
             "timestep": np.array([[timestep]], np.float32),
         }
         outputs = await engine.infer(call, "denoise", "denoiser", inputs, urgent=index > 0)
-        prediction = np.asarray(outputs["prediction"], np.float32)[0]
-        fresh = (
-            noise(plan.seed, candidate, index + 1, shape) if sampler.needs_noise(index) else None
-        )
+        before, predicted = sample, outputs["prediction"][0]
         preview = b""
         if plan.previews:
-            preview = await _preview(engine, call, sampler, sample, prediction, index)
-        sample = sampler.step(sample, prediction, index, fresh)
+            clean = await workers.run(
+                call.deadline, sampler.estimate, before, predicted.astype(np.float32), index
+            )
+            preview = await _preview(engine, call, clean)
+        sample = await workers.run(
+            call.deadline, _advanced, sampler, before, predicted, index, (plan.seed, candidate)
+        )
         call.emit(ProgressEvent(candidate, index + 1, count, preview))
     engine.metrics.observe_denoise_steps(count)
     return await decode_latent(engine, call, sample)
@@ -147,11 +154,26 @@ async def denoise(
     )
 
 
-async def _preview(
-    engine: Engine, call: Call, sampler: Sampler, sample: Latent, prediction: Latent, index: int
-) -> bytes:
+def _model_input(sampler: Sampler, sample: Latent, index: int) -> NDArray[np.float16]:
+    """Return float16 [1, C, h, w]: the sample as the model wants it at a step."""
+    return sampler.scale_input(sample, index)[None].astype(np.float16)
+
+
+def _advanced(
+    sampler: Sampler,
+    sample: Latent,
+    prediction: NDArray[Any],
+    index: int,
+    source: tuple[int, int],
+) -> Latent:
+    """Return the sample after a step; source is the seed and the candidate's number."""
+    fresh = noise(*source, index + 1, sample.shape) if sampler.needs_noise(index) else None
+    return sampler.step(sample, np.asarray(prediction, np.float32), index, fresh)
+
+
+async def _preview(engine: Engine, call: Call, clean: Latent) -> bytes:
     """Return a small JPEG of what the picture would be if the loop ended here."""
-    image = await decode_latent(engine, call, sampler.estimate(sample, prediction, index))
+    image = await decode_latent(engine, call, clean)
 
     def shrink() -> bytes:
         small = geometry.resize(image, (_PREVIEW_SIDE, _PREVIEW_SIDE))
