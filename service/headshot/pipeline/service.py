@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -185,7 +186,7 @@ class Pipeline:
 
             def refine() -> MatteResult:
                 alpha = mattes.refine_alpha(mattes.clean(small), image)
-                opacity = np.rint(alpha * 255).astype(np.uint8)
+                opacity = np.asarray(cv2.convertScaleAbs(alpha, alpha=255), np.uint8)
                 if not cutout:
                     return MatteResult(opacity, None)
                 colours = foreground.estimate(image, alpha)
