@@ -13,7 +13,7 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 export HEADSHOT_CACHE ?= $(CURDIR)/.cache/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export evaluate studio-check lock audit clean
+.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export test-training evaluate studio-check lock audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -73,6 +73,7 @@ lock: $(VENV)/.installed  ## Renew the pinned, hashed requirements (needs uv)
 	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) -c requirements/runtime.txt pyproject.toml requirements/train.in requirements/torch.txt -o requirements/train.txt
 	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) requirements/export.in requirements/torch.txt -o requirements/export.txt
 	@$(COMPILE) $(TORCH_PLAIN:%=--no-emit-package %) -c requirements/export.txt requirements/torch.txt -o requirements/torch-cuda.txt
+	@$(COMPILE) --no-emit-package opencv-python -c requirements/export.txt requirements/research.in -o requirements/research.txt
 
 audit: $(VENV)/.installed  ## Check the pinned packages against the advisory database (needs the network)
 	@$(BIN)/python $(PIP) install pip-audit && $(BIN)/pip-audit --require-hashes -r requirements/runtime.txt
@@ -108,6 +109,9 @@ setup-train: .venv-train/.installed  ## Install what training and export need (P
 export: setup-train  ## Rebuild model_repository/*/1/model.onnx from the committed weights, checked
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.export --profile compact $(ARGS)
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.tensorrt.configs --repository model_repository
+
+test-training: setup-train  ## Tests of networks, trainings and exporters, which need PyTorch
+	@PYTHONPATH=service $(TRAIN_BIN)/python -m pytest tests/unit/test_*_training.py $(ARGS)
 
 evaluate: setup-train  ## All metrics of the compact networks as one table (DATA=folder)
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate --data $(DATA) $(ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import numpy.typing as npt
+from headshot.imaging.matte import refine_alpha
 from pymatting import (  # type: ignore[import-untyped,unused-ignore]
     estimate_alpha_cf,
     estimate_foreground_ml,
@@ -135,7 +136,5 @@ def alpha_from_mask(rgb: Bytes, mask: Floats, reach: int = 12) -> tuple[Floats, 
 
 def refine_mask(rgb: Bytes, mask: Floats) -> Floats:
     """Align the edge of a mask with the photo by a guided filter; float32 [h,w] in 0..1."""
-    unit = max(rgb.shape[:2]) / 640
-    radius = max(2, round(5 * unit))
-    guided = cv2.ximgproc.guidedFilter(rgb, mask, radius, (0.02 * 255) ** 2)
+    guided = refine_alpha(mask, rgb, radius=5 / 640)
     return np.asarray(np.clip((guided - 0.06) / 0.88, 0, 1), np.float32)

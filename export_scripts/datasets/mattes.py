@@ -30,6 +30,7 @@ from export_scripts.datasets.sources import (
     CELEBA,
     CID22,
     CLIC,
+    HOUSES,
     LONDON,
     OFFICIAL,
     URBAN,
@@ -42,7 +43,7 @@ from export_scripts.datasets.yunet import YuNet
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 PARTS = ("backgrounds", "masks", "mattes", "wild")
-BACKGROUNDS = (WALLPAPERS, BSDS, CID22, CLIC, URBAN)
+BACKGROUNDS = (WALLPAPERS, BSDS, CID22, CLIC, URBAN, HOUSES)
 
 
 def to_byte(values: npt.NDArray[np.floating]) -> Bytes:

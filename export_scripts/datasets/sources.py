@@ -41,6 +41,7 @@ CID22 = Source("cid22", "imazen/codec-corpus", r"^CID22/CID22-512/.*\.png$")
 CLIC = Source("clic", "imazen/codec-corpus", r"^clic2025/.*\.png$")
 KODAK = Source("kodak", "imazen/codec-corpus", r"^kodak/.*\.png$")
 URBAN = Source("urban", "majedelhelou/denoising_datasets", r"^CUrban100/.*\.png$")
+HOUSES = Source("houses", "emanhamed/Houses-dataset", r"^Houses Dataset/.*\.jpg$")
 LFW = Source("lfw", "umass-vis-lfw/umass-vis-lfw.github.io", r"^images/[^/]+/.*\.jpg$")
 
 # Wallpapers kept for counting false faces: about three of four, chosen by a hash of the name.

@@ -38,7 +38,7 @@ class Window:
             edge = longest * float(np.exp(rng.uniform(np.log(0.45), np.log(beyond))))
             centre_x = width / 2 + rng.uniform(-0.5, 0.5) * abs(width - edge)
             centre_y = height / 2 + rng.uniform(-0.5, 0.5) * abs(height - edge)
-        aspect = float(np.exp(rng.normal(0, 0.14)))
+        aspect = float(np.exp(rng.normal(0, 0.18)))
         across, down = edge * aspect**0.5, edge / aspect**0.5
         # Keep the window on the photo as far as it fits.
         centre_x = _keep_on(centre_x, across, width)
@@ -72,9 +72,16 @@ def _keep_on(centre: float, extent: float, length: int) -> float:
 
 
 class MattingSamples:
-    """Endless stream of photos with alpha: `sample(rng, side)`."""
+    """Endless stream of photos with alpha: `sample(rng, side)`.
 
-    def __init__(self, data: Path) -> None:
+    With `longest`, decoded photos are kept in memory at no more than that many pixels a side
+    (448: about 4 GB), because decoding would cost as much as learning from them.
+    """
+
+    def __init__(self, data: Path, longest: int | None = None, *, degradation: float = 0.8) -> None:
+        self.longest, self.degradation = longest, degradation
+        self._decoded: dict[tuple[int, int, str], Bytes] = {}
+        self._shrunk: dict[tuple[int, int], float] = {}
         self.mattes = Pack(data / "mattes")
         self.masks = Pack(data / "masks")
         self.wild = Pack(data / "wild")
@@ -102,7 +109,26 @@ class MattingSamples:
             image = self._background(rng, side)
             sample = image, np.zeros((side, side), np.uint8), np.full((side, side), 255, np.uint8)
         image, alpha, confidence = sample
-        return degrade(rng, image, 0.8), alpha, confidence
+        return degrade(rng, image, self.degradation), alpha, confidence
+
+    def _read(self, pack: Pack, index: int, name: str) -> Bytes:
+        """Decode one blob, or take it from memory."""
+        key = (id(pack), index, name)
+        if key in self._decoded:
+            return self._decoded[key]
+        colour = name in ("image", "colour")
+        content = pack.image(index, name) if colour else pack.mask(index, name)
+        if self.longest is not None:
+            small = fit_within(content, self.longest)
+            self._shrunk[id(pack), index] = len(small) / len(content)
+            self._decoded[key] = content = small
+        return content
+
+    def _face(self, pack: Pack, index: int) -> list[float] | None:
+        """The face's box in pixels of what `_read` returned for this record."""
+        face: list[float] | None = pack.records[index].get("face")
+        shrunk = self._shrunk.get((id(pack), index), 1.0)
+        return None if face is None else [value * shrunk for value in face]
 
     def _background(self, rng: np.random.Generator, side: int) -> Bytes:
         if rng.random() < 0.22:
@@ -124,13 +150,13 @@ class MattingSamples:
             chosen = self._plain if roll < 0.45 or not self._other else self._other
             index = int(rng.choice(chosen))
             pack = self.mattes
-            colour, alpha = pack.image(index, "colour"), pack.mask(index, "alpha")
+            colour, alpha = self._read(pack, index, "colour"), self._read(pack, index, "alpha")
         else:
             pack = self.masks if rng.random() < 0.5 else self.wild
             index = int(rng.integers(len(pack)))
-            colour, alpha = pack.image(index), pack.mask(index, "alpha")
-        confidence = pack.mask(index, "confidence")
-        face = pack.records[index].get("face")
+            colour, alpha = self._read(pack, index, "image"), self._read(pack, index, "alpha")
+        confidence = self._read(pack, index, "confidence")
+        face = self._face(pack, index)
         touches_side = max(float(alpha[:, 0].mean()), float(alpha[:, -1].mean())) > 12
         window = Window(rng, alpha.shape, side, face, 1.0 if touches_side else 1.5)
         # Replicated borders: a person cut by the photo's edge goes on to the canvas's edge.
@@ -147,9 +173,10 @@ class MattingSamples:
 
     def _photo(self, rng: np.random.Generator, side: int, pack: Pack) -> Sample:
         index = int(rng.integers(len(pack)))
-        image, alpha = pack.image(index), pack.mask(index, "alpha")
-        confidence = pack.mask(index, "confidence")
-        window = Window(rng, alpha.shape, side, pack.records[index].get("face"), 1.15)
+        image, alpha, confidence = (
+            self._read(pack, index, name) for name in ("image", "alpha", "confidence")
+        )
+        window = Window(rng, alpha.shape, side, self._face(pack, index), 1.15)
         border = cv2.BORDER_REFLECT_101
         image, alpha, confidence = (
             window.apply(part, border) for part in (image, alpha, confidence)

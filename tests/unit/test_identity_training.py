@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -9,26 +7,8 @@ torch = pytest.importorskip("torch", reason="training environment only: requirem
 pytest.importorskip("safetensors", reason="training environment only: requirements/train.txt")
 
 from export_scripts.datasets.augment_faces import Augmenter  # noqa: E402
-from export_scripts.export import build_graph  # noqa: E402
 from export_scripts.networks import identity_encoder as network  # noqa: E402
-from export_scripts.onnx_tools import run_openvino  # noqa: E402
-from export_scripts.registry import model  # noqa: E402
 from export_scripts.training.muon import orthogonalised  # noqa: E402
-
-MODEL = Path("model_repository/identity_encoder/1/model.onnx")
-
-
-def _faces(count: int) -> np.ndarray:
-    rng = np.random.default_rng(20261121)
-    return rng.integers(0, 256, (count, 112, 112, 3), dtype=np.uint8)
-
-
-def test_the_committed_model_equals_the_network_with_the_committed_weights() -> None:
-    graph, report = build_graph(model("identity_encoder"))
-    assert report.within
-    [rebuilt] = run_openvino(graph, {"face": _faces(2)}, "f32")
-    [served] = run_openvino(MODEL, {"face": _faces(2)}, "f32")
-    np.testing.assert_allclose(served, rebuilt, atol=1e-5)
 
 
 def test_folding_the_batch_norms_changes_nothing() -> None:
@@ -52,7 +32,7 @@ def test_replacing_a_map_reaches_the_next_stage_only() -> None:
     with torch.no_grad():
         free = net.maps(x)
         replaced = [m.clone() for m in free[:-1]]
-        replaced[4] = replaced[4] + 1
+        replaced[4] = replaced[4] + torch.randn_like(replaced[4])
         forced = net.maps(x, replaced)
     changed = [not torch.equal(a, b) for a, b in zip(free, forced, strict=True)]
     assert changed == [i == 5 for i in range(len(free))]
