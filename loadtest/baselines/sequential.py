@@ -91,13 +91,13 @@ class SequentialPipeline:
         for index, timestep in enumerate(sampler.timesteps):
             outputs = self._run(
                 "denoiser",
-                sample=sample[None].astype(np.float16),
+                sample=latents.to_half(sample)[None],
                 timestep=np.array([timestep], np.float32),
                 identity=identity[None],
                 reference=reference[None],
             )
-            prediction = outputs["prediction"][0].astype(np.float32)
-            sample = sampler.step(sample, prediction, index, None)
+            prediction = np.asarray(outputs["prediction"][0], np.float16)
+            sample = sampler.step(sample, latents.from_half(prediction), index, None)
         return latents.pixel_shuffle(sample, 8)
 
     def make(self, data: bytes, seed: int) -> bytes:
