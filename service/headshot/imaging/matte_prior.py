@@ -1,8 +1,9 @@
 """A weak matte made whole by what a head and shoulders look like.
 
 A network that is unsure of flags, doors or a white shirt on a white wall answers with grey. Where a
-matte has more grey than an outline can have, it is combined with the shape that the face leads one
-to expect and cut again by colour. A crisp matte passes untouched.
+matte is grey over more than an edge's width, it is combined with the shape that the face leads one
+to expect and cut again by colour. Narrow edges, and with them hair, stay the network's; a crisp
+matte passes untouched.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ from headshot.imaging.face import shape_of
 Matte = TypeVar("Matte", U8, F32)
 
 _SIDE = 256
-_CRISP = 0.0265
+_CRISP = 0.007
 """Mean width of the grey edge, over the side, up to which a matte is taken as it is."""
+_FOG = 0.03
+"""Width, over the side, from which an undecided place is no edge."""
 _SHAPE_WEIGHT = 0.8
 _ITERATIONS = 2
+_UNLIKELY = 0.25
+"""Belief below which colour may not bring a place back."""
+_DOUBT = 1.4
+"""Log odds taken off what a matte says: a person is answered with white, not with grey."""
 
 
 def greyness(alpha: U8 | F32) -> float:
@@ -60,10 +67,18 @@ def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte
         values /= np.float32(255)
     rough = np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
     points = np.asarray(landmarks, np.float64) * (size[0] / image.shape[1])
-    belief = _combined(rough, expected_shape(points, size))
+    shape = expected_shape(points, size)
+    belief = _combined(rough, shape, _DOUBT)
     decided = _cut(small, belief)
-    soft = belief if decided is None else cv2.GaussianBlur(decided, (0, 0), 1.2)
+    # Where colour cannot tell, the likelier side: a shoulder in a fog is nobody's shoulder.
+    if decided is None:
+        decided = np.asarray(_combined(rough, shape, 0.0) > 0.5, np.float32)
+    soft = cv2.GaussianBlur(decided, (0, 0), 1.2)
+    foggy = cv2.resize(_fog(rough), (width, height), interpolation=cv2.INTER_LINEAR)
     grown = np.clip(cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
+    # Where the edge is narrow it is the network's own: it knows hair better than any prior.
+    own = alpha.astype(np.float32) / np.float32(255 if alpha.dtype == np.uint8 else 1)
+    grown = own + foggy * (grown - own)
     scaled = np.rint(grown * 255) if alpha.dtype == np.uint8 else grown
     return np.asarray(scaled, alpha.dtype)
 
@@ -88,14 +103,24 @@ def expected_shape(landmarks: NDArray[np.floating], size: tuple[int, int]) -> F3
     return np.asarray(above / (1 + np.exp((x - half) / (0.32 * spread))), np.float32)
 
 
-def _combined(alpha: F32, shape: F32) -> F32:
-    """Return both as one chance: a weighted sum of log odds."""
+def _fog(alpha: F32) -> F32:
+    """Return 0..1: 1 in and beside places that are undecided over more than an edge's width."""
+    grey = np.asarray((alpha > 0.08) & (alpha < 0.92), np.float32)
+    window = 2 * round(0.5 * _FOG * max(alpha.shape)) + 1
+    wide = np.asarray(cv2.blur(grey, (window, window)) > 0.6, np.uint8)
+    around = 2 * window + 1
+    near = cv2.dilate(wide, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (around, around)))
+    return np.asarray(cv2.blur(near.astype(np.float32), (window, window)), np.float32)
+
+
+def _combined(alpha: F32, shape: F32, doubt: float) -> F32:
+    """Return both as one chance: a weighted sum of log odds, less a doubt."""
 
     def log_odds(p: F32) -> NDArray[np.float32]:
         held = np.clip(p, 0.02, 0.98)
         return np.asarray(np.log(held / (1 - held)), np.float32)
 
-    total = log_odds(alpha) + np.float32(_SHAPE_WEIGHT) * log_odds(shape)
+    total = log_odds(alpha) - np.float32(doubt) + np.float32(_SHAPE_WEIGHT) * log_odds(shape)
     return np.asarray(1 / (1 + np.exp(-total)), np.float32)
 
 
@@ -118,6 +143,7 @@ def _cut(image: U8, belief: F32) -> F32 | None:
         cv2.GC_INIT_WITH_MASK,
     )
     found = np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.float32)
+    found[belief < _UNLIKELY] = 0
     # Colour decides between likely things; it may not overrule what is believed.
     belief_area = max(1.0, float(plain.sum()))
     gained = float((found * (belief < 0.3)).sum()) / belief_area

@@ -71,3 +71,15 @@ def test_the_expected_shape_holds_head_and_shoulders_and_not_the_corners() -> No
     assert shape[630, 320] > 0.9
     assert shape[5, 5] < 0.05
     assert shape[y, 20] < 0.05
+
+
+def test_an_edge_of_hairs_width_is_left_to_the_network_while_a_leak_elsewhere_goes() -> None:
+    image, truth, landmarks = scene()
+    soft = cv2.GaussianBlur(truth, (0, 0), 2)
+    leak = np.zeros_like(soft)
+    cv2.ellipse(leak, (90, 330), (60, 120), 0, 0, 360, 0.7, -1)
+    weak = cv2.resize(np.maximum(soft, leak), (512, 512), interpolation=cv2.INTER_AREA)
+    given = np.asarray(np.rint(weak * 255), np.uint8)
+    made = matte_prior.reinforce(given, image, landmarks)
+    assert float(made[200:330, 40:100].mean()) < 0.3 * float(given[200:330, 40:100].mean())
+    assert np.array_equal(made[:150, 300:], given[:150, 300:])
