@@ -118,7 +118,6 @@ def measure_tones(image: U8, landmarks: F32, alpha: F32) -> SubjectTones:
     """
     height, width = alpha.shape
     face = shape_of(landmarks)
-    lab = to_lab(image)
     solid = alpha > 0.9
     rows = np.arange(height)[:, None]
     columns = np.arange(width)[None, :]
@@ -126,17 +125,20 @@ def measure_tones(image: U8, landmarks: F32, alpha: F32) -> SubjectTones:
     near = np.abs(columns - face.eyes[0]) < 1.5 * face.scale
     hair = solid & near & (rows < face.eyes[1] - 1.25 * face.scale)
     clothing = solid & (rows > face.chin_y + 0.9 * face.scale)
-    skin_lab = _median(lab, skin)
+    skin_lab = _median(image, skin)
     if skin_lab is None:
         raise ValueError("no skin inside the matte: landmarks and alpha do not belong together")
-    return SubjectTones(skin=skin_lab, hair=_median(lab, hair), clothing=_median(lab, clothing))
+    return SubjectTones(skin=skin_lab, hair=_median(image, hair), clothing=_median(image, clothing))
 
 
-def _median(lab: F32, mask: np.ndarray) -> tuple[float, float, float] | None:
-    if int(mask.sum()) < 40:
+def _median(image: U8, mask: np.ndarray) -> tuple[float, float, float] | None:
+    places = np.flatnonzero(mask)
+    if places.size < 40:
         return None
-    lightness, a, b = np.median(lab[mask], axis=0)
-    return float(lightness), float(a), float(b)
+    # Planes: the median of what lies together takes a fraction of the time.
+    planes = np.ascontiguousarray(to_lab(image.reshape(-1, 3).take(places, axis=0)).T)
+    lightness, a, b = (float(np.median(plane)) for plane in planes)
+    return lightness, a, b
 
 
 def _distance(first: tuple[float, ...], second: tuple[float, ...]) -> float:

@@ -93,7 +93,8 @@ def read_skin(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = No
 
 def reading_of(pixels: U8) -> SkinReading:
     """Return the reading of skin pixels uint8 [n, 3]."""
-    lightness, a, b = (float(v) for v in np.median(to_lab(pixels), axis=0))
+    # Planes: the median of what lies together takes a fraction of the time.
+    lightness, a, b = (float(np.median(v)) for v in np.ascontiguousarray(to_lab(pixels).T))
     ita = ita_degrees(lightness, b)
     return SkinReading(lightness, a, b, ita, hue_degrees(a, b), ita_group(ita))
 

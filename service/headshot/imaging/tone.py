@@ -219,7 +219,7 @@ def _want(
     grey = luma(image)
     inside = grey if alpha is None else grey[alpha > 0.9]
     white = scene = float(np.percentile(grey, 99))
-    if inside.size and (own := float(np.percentile(inside, 99))) < _IN_THE_DARK:
+    if inside.size and (own := _percentile(inside, 99)) < _IN_THE_DARK:
         # Nothing on the person is bright, no shirt, no glint on skin: the wall has the light.
         white = own
 
@@ -233,7 +233,7 @@ def _want(
     target = daylight_rgb(spec.temperature)
     log_gains = np.log(target / np.maximum(cast.light, 1e-4))
     log_gains = _mostly_temperature(log_gains - log_gains[1]) * spec.white_balance
-    low, high = np.percentile(inside if inside.size else grey, (5, 95))
+    low, high = (_percentile(inside if inside.size else grey, share) for share in (5, 95))
     ends = np.array([[low] * 3, [high] * 3], np.float32) / np.float32(255)
     span = to_lab(np.asarray(ends, np.float32))[:, 0]
     lacking = (spec.contrast - float(span[1] - span[0])) / spec.contrast
@@ -243,6 +243,14 @@ def _want(
     # person darker than the scene is another matter: how dark the skin is cannot be known.
     poor = abs(missing_stops(scene)) > 1.0
     return _Wanted(stops, log_gains, contrast, pivot), poor
+
+
+def _percentile(levels: U8, share: float) -> float:
+    """Return np.percentile of levels 0..255, by counting instead of sorting."""
+    below = np.cumsum(np.bincount(levels.reshape(-1), minlength=256))
+    place = (levels.size - 1) * share / 100
+    low, high = np.searchsorted(below, (np.floor(place), np.ceil(place)), side="right")
+    return float(low + (high - low) * (place - np.floor(place)))
 
 
 def _mostly_temperature(log_gains: NDArray[np.float64]) -> NDArray[np.float64]:
