@@ -13,6 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from export_scripts.datasets.packed import decode_rgb
 from export_scripts.datasets.snapshots import snapshot_root
 from export_scripts.datasets.sources import (
+    HOUSES,
     KODAK,
     LFW,
     LONDON,
@@ -30,6 +31,9 @@ CANVAS = 640
 # Kodak photos in which people are seen (found by looking); the statue of 17 stays in the test.
 KODAK_WITH_PEOPLE = ("4", "5", "12", "14", "15", "18")
 LANDMARKS_EVERY = 8
+LFW_SCALES = (160, 250)  # longest sides at which the teacher sees an LFW photo
+SAME_FACE = 0.4  # overlap (IoU) from which two boxes are of one face
+INTERIORS_EVERY = 10
 HEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 
 
@@ -73,7 +77,7 @@ class Tally:
         """Compare detections with the teacher's main face [15 or more]."""
         self.photos += 1
         overlap = box_iou(faces[:, :4], truth[None, :4])[:, 0] if len(faces) else np.zeros(0)
-        if not len(overlap) or overlap.max() < 0.4:
+        if not len(overlap) or overlap.max() < SAME_FACE:
             self.missed.append(key)
             return
         self.found += 1
@@ -114,9 +118,10 @@ def finding(detector: Detector, teacher: YuNet, data: Path, every: int) -> list[
     """LFW and London: main faces found; landmark distance to the teacher.
 
     LFW photos are centred on the person: a face that covers the centre is the one. The teacher
-    is asked at every `every`-th photo.
+    is asked at every `every`-th photo, and of the photo's mirror image too: how far it is from
+    itself is the part of the distance that no network can learn away.
     """
-    count, found, errors = 0, 0, []
+    count, found, errors, own = 0, 0, [], []
     for path, rgb in tqdm(
         photos(read_source(data, LFW, test=True), 1024), desc="LFW", mininterval=30
     ):
@@ -127,11 +132,12 @@ def finding(detector: Detector, teacher: YuNet, data: Path, every: int) -> list[
         if not covers.any():
             print(f"missed {path}")
         if count % every == 0:
-            truth = main_face(teacher.detect_at_scales(rgb, (160, 250)), rgb.shape)
+            truth = main_face(teacher.detect_at_scales(rgb, LFW_SCALES), rgb.shape)
             tally = Tally()
             if truth is not None:
                 tally.add(path, faces, truth)
                 errors += tally.errors
+                own += mirror_distance(teacher, rgb, truth)
         count += 1
     unit = "% of eye distance"
     name = f"LFW landmarks to teacher ({len(errors)} faces)"
@@ -139,6 +145,7 @@ def finding(detector: Detector, teacher: YuNet, data: Path, every: int) -> list[
         Metric(NAME, f"LFW found ({count} photos)", 100 * found / max(count, 1), "%", 99.5),
         Metric(NAME, f"{name}, mean", float(np.mean(errors)), unit, 4.0, "lower"),
         Metric(NAME, f"{name}, 95%", float(np.quantile(errors, 0.95)), unit, None, "lower"),
+        Metric(NAME, "LFW landmarks, teacher to its mirror image", float(np.mean(own)), unit),
     ]
     london = Tally()
     for test in (True, False):
@@ -148,6 +155,20 @@ def finding(detector: Detector, teacher: YuNet, data: Path, every: int) -> list[
                 london.add(path, detector.detect(rgb), truth)
     metrics.append(Metric(NAME, f"London found ({london.photos} photos)", london.share, "%", 100.0))
     return metrics
+
+
+def mirror_distance(teacher: YuNet, rgb: Bytes, truth: Floats) -> list[float]:
+    """Distance of the teacher's landmarks of a mirrored photo to its own; empty if not found."""
+    rows = teacher.detect_at_scales(np.ascontiguousarray(rgb[:, ::-1]), LFW_SCALES)
+    other = main_face(rows, rgb.shape)
+    if other is None:
+        return []
+    corners = np.stack([rgb.shape[1] - other[[2, 0]], other[[1, 3]]], 1)
+    points = other[4:14].reshape(5, 2)[[1, 0, 2, 4, 3]] * [-1, 1] + [rgb.shape[1], 0]
+    back = np.concatenate([corners.reshape(-1), points.reshape(-1)]).astype(np.float32)
+    if box_iou(back[None, :4], truth[None, :4])[0, 0] < SAME_FACE:
+        return []
+    return [landmark_error(back, truth)]
 
 
 def sizes(detector: Detector, teacher: YuNet, data: Path) -> list[Metric]:
@@ -202,11 +223,18 @@ def faceless(data: Path) -> Iterator[tuple[str, Bytes]]:
             yield path, rgb
 
 
-def false_faces(detector: Detector, data: Path) -> tuple[int, list[tuple[str, float]]]:
+def interiors(data: Path) -> Iterator[tuple[str, Bytes]]:
+    """Yield photos of rooms and houses that no training saw, every tenth."""
+    yield from photos(read_source(data, HOUSES, every=INTERIORS_EVERY), 1536)
+
+
+def false_faces(
+    detector: Detector, without: Iterable[tuple[str, Bytes]]
+) -> tuple[int, list[tuple[str, float]]]:
     """Return the number of photos without faces and (photo, score) of what is found, best first."""
     found = []
     count = 0
-    for path, rgb in faceless(data):
+    for path, rgb in without:
         count += 1
         found += [(path, float(row[14])) for row in detector.detect(rgb, 0.1)]
     return count, sorted(found, key=lambda item: -item[1])
@@ -247,18 +275,15 @@ def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
     data = snapshot_root(data)
     detector = Detector.load(repository)
     teacher = YuNet(teachers / "yunet" / "yunet_n_dynamic.onnx")
-    count, found = false_faces(detector, data)
-    false = sum(score >= detector.score_threshold for _, score in found)
+    false = []
+    for name, source in (("photos", faceless(data)), ("interiors", interiors(data))):
+        count, found = false_faces(detector, source)
+        sure = sum(score >= detector.score_threshold for _, score in found)
+        label = f"false faces in 100 {name} ({sure} in {count})"
+        false.append(Metric(NAME, label, 100 * sure / count, "faces", 1.0, "lower"))
     return [
         *finding(detector, teacher, data, LANDMARKS_EVERY),
         *sizes(detector, teacher, data),
         *by_group(detector, data),
-        Metric(
-            NAME,
-            f"false faces in 100 photos ({false} in {count})",
-            100 * false / count,
-            "faces",
-            1.0,
-            "lower",
-        ),
+        *false,
     ]

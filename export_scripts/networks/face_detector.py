@@ -18,6 +18,8 @@ from export_scripts.networks.layers import convolution
 CANVAS = 640
 TOP_K = 64
 CANDIDATES = 32
+# So many of the best are looked at a second time, in a crop around the box of the first look.
+SECOND_LOOKS = 8
 STRIDES = (8, 16, 32, 64)
 # Channels of one prediction: score logit, box (left, top, right, bottom), five landmarks (x, y).
 FIELDS = 15
@@ -120,7 +122,8 @@ class ServingModule(nn.Module):
 
     image: uint8 [B,640,640,3] RGB. boxes: float32 [B,64,4] (x1, y1, x2, y2 in canvas pixels);
     scores: float32 [B,64] in 0..1; landmarks: float32 [B,64,5,2]. The CANDIDATES best local
-    maxima of the pyramid get a second look; rows whose score is below SCORE_FLOOR are zeros.
+    maxima of the pyramid are refined, the SECOND_LOOKS best of them twice; rows whose score is
+    below SCORE_FLOOR are zeros.
     """
 
     def __init__(self, network: FaceDetector) -> None:
@@ -144,20 +147,30 @@ class ServingModule(nn.Module):
         boxes, _ = decode(chosen, self.cells[index])
         return boxes, best
 
+    def refine(self, x: Tensor, boxes: Tensor) -> Tensor:
+        """Look at boxes [B,N,4] closely: score logit, box and landmarks on the canvas, [B,N,15]."""
+        crops, squares = crop_squares(x, boxes)
+        refined = refine_both_ways(self.network.refiner, crops)
+        refined = refined.reshape(-1, boxes.shape[1], FIELDS)
+        boxes, landmarks = place(refined[..., 1:], squares)
+        return torch.cat([refined[..., :1], boxes, landmarks.flatten(2)], dim=-1)
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect; shapes as in the class description."""
         x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         boxes, _ = self.propose(x)
-        crops, squares = crop_squares(x, boxes)
-        refined = refine_both_ways(self.network.refiner, crops).reshape(-1, CANDIDATES, FIELDS)
-        boxes, landmarks = place(refined[..., 1:], squares)
-        score = torch.sigmoid(refined[..., 0])
+        first = self.refine(x, boxes)
+        _, order = torch.topk(first[..., 0], CANDIDATES, dim=1, sorted=True)
+        first = torch.gather(first, 1, order.unsqueeze(-1).expand(-1, -1, FIELDS))
+        # The mean of both looks: a face confirms itself when it is centred, a thing often does not.
+        top, rest = first.split([SECOND_LOOKS, CANDIDATES - SECOND_LOOKS], dim=1)
+        found = torch.cat([(top + self.refine(x, top[..., 1:5])) * 0.5, rest], dim=1)
+        score = torch.sigmoid(found[..., 0])
         best, order = torch.topk(score, CANDIDATES, dim=1, sorted=True)
         best = torch.where(best >= SCORE_FLOOR, best, torch.zeros_like(best))
         sure = (best > 0).to(best.dtype).unsqueeze(-1)
-        boxes = torch.gather(boxes, 1, order.unsqueeze(-1).expand(-1, -1, 4)) * sure
-        points = landmarks.flatten(2)
-        points = torch.gather(points, 1, order.unsqueeze(-1).expand(-1, -1, 10)) * sure
+        places = torch.gather(found[..., 1:], 1, order.unsqueeze(-1).expand(-1, -1, 14)) * sure
+        boxes, points = places.split([4, 10], dim=-1)
         spare = TOP_K - CANDIDATES
         return (
             functional.pad(boxes, (0, 0, 0, spare)),
