@@ -66,6 +66,9 @@ def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte
     if alpha.dtype == np.uint8:
         values /= np.float32(255)
     rough = np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA), np.float32)
+    fog = _fog(rough)
+    if not fog.any():
+        return alpha
     points = np.asarray(landmarks, np.float64) * (size[0] / image.shape[1])
     shape = expected_shape(points, size)
     belief = _combined(rough, shape, _DOUBT)
@@ -74,7 +77,7 @@ def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte
     if decided is None:
         decided = np.asarray(_combined(rough, shape, 0.0) > 0.5, np.float32)
     soft = cv2.GaussianBlur(decided, (0, 0), 1.2)
-    foggy = cv2.resize(_fog(rough), (width, height), interpolation=cv2.INTER_LINEAR)
+    foggy = cv2.resize(fog, (width, height), interpolation=cv2.INTER_LINEAR)
     grown = np.clip(cv2.resize(soft, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     # Where the edge is narrow it is the network's own: it knows hair better than any prior.
     own = alpha.astype(np.float32) / np.float32(255 if alpha.dtype == np.uint8 else 1)
