@@ -87,12 +87,12 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     contrast = np.linalg.norm(fore - back, axis=-1)
     # The error of alpha that the colours' own variation makes, at its worst end.
     error = np.maximum(back_spread, 0.5 * fore_spread) / np.maximum(contrast, 1e-3)
-    trust = np.clip((contrast - 36) / 40, 0, 1) * np.clip(1.6 - 5.0 * error, 0, 1)
+    trust = np.clip((contrast - 36) / 40, 0, 1) * np.clip(1.6 - 6.0 * error, 0, 1)
     if known_fore.sum() < 30 or known_back.sum() < 30:
         trust = np.zeros_like(trust)
     near, depth = _near_outline(small, side)
     # A backdrop's noise, or a pattern that resembles the person, is no hair.
-    none = np.minimum(_NOISE + 1.5 * back_spread / np.maximum(contrast, 1e-3), 0.4)
+    none = np.minimum(_NOISE + 2.5 * back_spread / np.maximum(contrast, 1e-3), 0.5)
     # Inside, only what is nearly the background's colour is a gap: skin beside a beard, or a glint
     # in hair, is not.
     whole = 0.97 - 0.5 * np.clip((depth - 0.3) / 0.7, 0, 1)
