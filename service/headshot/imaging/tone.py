@@ -58,7 +58,7 @@ class ToneSpec:
     temperature: float = 6504.0
     contrast: float = 62.0
     max_contrast: float = 0.14
-    max_delta_ita: float = 2.0
+    max_delta_ita: float = 1.8
     max_delta_ita_poor_light: float = 6.0
 
     def __post_init__(self) -> None:
