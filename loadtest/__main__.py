@@ -23,6 +23,7 @@ from loadtest.summary import Summary, summarise
 _CAPACITY_CONCURRENCY = 8
 _CAPACITY_SECONDS = 12.0
 _MEMORY_EVERY_S = 5.0
+_FILL_SECONDS = 15.0
 
 
 def _progress(line: str) -> None:
@@ -38,6 +39,12 @@ async def capacity(generator: Generator, scenario: Scenario, photos: list[bytes]
     if not good:
         raise SystemExit(f"nothing worked: {sorted({s.reason or s.code for s in samples})}")
     return len(good) / max(sample.finished_s for sample in good)
+
+
+async def _fill(generator: Generator, scenario: Scenario, photos: list[bytes]) -> None:
+    """Drive the service to its largest working set, or reaching it later would look like growth."""
+    for work in scenario.work:
+        await generator.closed(RequestMaker(work, photos), _CAPACITY_CONCURRENCY, _FILL_SECONDS)
 
 
 async def _search(
@@ -80,6 +87,8 @@ def main(
                 probes, best = await _search(generator, scenario, chosen)
                 about["highest rate within the objective"] = f"{best:.2f}/s"
                 chosen = best or chosen
+            if scenario.memory_growth:
+                await _fill(generator, scenario, data)
             watching = None
             if running.usage is not None:
                 watching = asyncio.create_task(watch(running.usage, _MEMORY_EVERY_S, readings))
