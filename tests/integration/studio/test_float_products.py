@@ -17,7 +17,6 @@ def test_products_are_summed_in_float32_and_rounded_once() -> None:
     with FloatProducts():
         found = torch.nn.functional.linear(x, weight, bias)
         plain = x + 1
-    assert torch.equal(
-        found, torch.nn.functional.linear(x.float(), weight.float(), bias.float()).bfloat16()
-    )
+    wide = torch.nn.functional.linear(x.float(), weight.float(), bias.float())
+    assert torch.equal(found, wide.bfloat16())
     assert plain.dtype is torch.bfloat16
