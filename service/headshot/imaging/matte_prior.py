@@ -26,8 +26,9 @@ _FOG = 0.03
 """Width, over the side, from which an undecided place is no edge."""
 _SHAPE_WEIGHT = 0.8
 _ITERATIONS = 2
-_UNLIKELY = 0.25
-"""Belief below which colour may not bring a place back."""
+_UNLIKELY = (0.42, 0.25)
+"""Belief below which colour may not bring a place back: beside head and neck, and further down,
+where networks doubt shoulders more often than they see too much."""
 _DOUBT = 1.4
 """Log odds taken off what a matte says: a person is answered with white, not with grey."""
 
@@ -72,7 +73,9 @@ def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte
     points = np.asarray(landmarks, np.float64) * (size[0] / image.shape[1])
     shape = expected_shape(points, size)
     belief = _combined(rough, shape, _DOUBT)
-    decided = _cut(small, belief)
+    below = shape_of(points).chin_y + 0.3 * shape_of(points).scale
+    limits = np.where(np.arange(size[1]) < below, *_UNLIKELY)[:, None]
+    decided = _cut(small, belief, np.asarray(limits, np.float32))
     # Where colour cannot tell, the likelier side: a shoulder in a fog is nobody's shoulder.
     if decided is None:
         decided = np.asarray(_combined(rough, shape, 0.0) > 0.5, np.float32)
@@ -127,7 +130,7 @@ def _combined(alpha: F32, shape: F32, doubt: float) -> F32:
     return np.asarray(1 / (1 + np.exp(-total)), np.float32)
 
 
-def _cut(image: U8, belief: F32) -> F32 | None:
+def _cut(image: U8, belief: F32, unlikely: F32) -> F32 | None:
     """Return 0/1 float32 by GrabCut (Rother et al. 2004), or None where colour cannot tell."""
     plain = np.asarray(belief > 0.5, np.float32)
     labels = np.asarray(np.where(belief > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD), np.uint8)
@@ -146,7 +149,7 @@ def _cut(image: U8, belief: F32) -> F32 | None:
         cv2.GC_INIT_WITH_MASK,
     )
     found = np.asarray((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD), np.float32)
-    found[belief < _UNLIKELY] = 0
+    found[belief < unlikely] = 0
     # Colour decides between likely things; it may not overrule what is believed.
     belief_area = max(1.0, float(plain.sum()))
     gained = float((found * (belief < 0.3)).sum()) / belief_area
