@@ -27,7 +27,13 @@ from headshot.imaging.colorimetry import (
     to_lab,
 )
 from headshot.imaging.illuminant import Cast, estimate_cast
-from headshot.imaging.skin import SkinChange, change_between, reading_of, skin_pixels
+from headshot.imaging.skin import (
+    SkinChange,
+    SkinReading,
+    change_between,
+    reading_of,
+    skin_pixels,
+)
 
 _LINEAR = srgb_to_linear(np.arange(256, dtype=np.uint8)).astype(np.float64)
 
@@ -134,6 +140,7 @@ def adjust(
     landmarks: NDArray[np.floating],
     alpha: F32 | None = None,
     spec: ToneSpec | None = None,
+    photo: SkinReading | None = None,
 ) -> tuple[U8, ToneReport]:
     """Return the picture with measured tone, and the report.
 
@@ -142,14 +149,16 @@ def adjust(
         landmarks: [5, 2] in its pixels.
         alpha: float32 [h, w] matte; narrows contrast to the subject.
         spec: targets; the default is a neutral studio look.
+        photo: the skin in the person's photo, which the skin-tone budget counts from; the default
+            is the picture itself. What a network moved before leaves that much less for the tone.
     """
     spec = spec or ToneSpec()
     pixels = skin_pixels(image, landmarks, alpha)
-    before = reading_of(pixels)
+    before = photo or reading_of(pixels)
     cast = estimate_cast(image, landmarks)
     wanted, poor = _want(image, alpha, pixels, cast, spec)
     budget = max(spec.max_delta_ita, spec.max_delta_ita_poor_light if poor else 0.0)
-    done, share = _affordable_parts(wanted, pixels, budget)
+    done, share = _affordable_parts(wanted, pixels, before, budget)
     table = _table(done)
     change = change_between(before, reading_of(_through(pixels, table)))
     gains = np.exp(done.log_gains)
@@ -198,6 +207,7 @@ def normalise_temperature(
         max_delta_ita: the balance stops where skin would move further, degrees.
     """
     pixels = skin_pixels(image, landmarks)
+    before = reading_of(pixels)
     result, total = image, np.zeros(3)
     for _ in range(4):
         light = estimate_cast(result, landmarks, alpha).light
@@ -206,7 +216,7 @@ def normalise_temperature(
         step = np.log(daylight_rgb(target) / np.maximum(light, 1e-4))
         total = total + step - step[1]
         wanted = _Wanted(0.0, total, 0.0, 0.5)
-        share = _largest(wanted.scaled, pixels, max_delta_ita) or 0.0
+        share = _largest(wanted.scaled, pixels, before, max_delta_ita) or 0.0
         result = apply_table(image, _table(wanted.scaled(share)))
         if share < 1:
             break
@@ -269,7 +279,9 @@ def _decode(code: float) -> float:
     return float(np.interp(code, np.arange(256), _LINEAR))
 
 
-def _affordable_parts(wanted: _Wanted, pixels: U8, budget: float) -> tuple[_Wanted, float]:
+def _affordable_parts(
+    wanted: _Wanted, pixels: U8, before: SkinReading, budget: float
+) -> tuple[_Wanted, float]:
     """Return as much of the change as the budget allows, and the share of the part held back.
 
     The typology angle looks at lightness and blue-yellow only: green-magenta costs next to nothing,
@@ -277,7 +289,7 @@ def _affordable_parts(wanted: _Wanted, pixels: U8, budget: float) -> tuple[_Want
     before all of them are.
     """
     pixels = pixels[:: max(1, len(pixels) // _ENOUGH)]
-    if _fits(wanted, pixels, budget):
+    if _fits(wanted, pixels, before, budget):
         return wanted, 1.0
     # What an eye would call one step: half a stop, or a tenth of colour balance.
     light_steps = abs(wanted.stops) / 0.5 + wanted.contrast / 0.1
@@ -290,33 +302,35 @@ def _affordable_parts(wanted: _Wanted, pixels: U8, budget: float) -> tuple[_Want
         return wanted.parts(1.0, share, 1.0)
 
     best, kept = wanted.scaled, 0.0
-    share = _largest(best, pixels, budget)
+    share = _largest(best, pixels, before, budget)
     for part, held, other in (
         (less_light, light_steps, warm_steps),
         (less_warmth, warm_steps, light_steps),
     ):
-        found = _largest(part, pixels, budget) if held > 0 else None
+        found = _largest(part, pixels, before, budget) if held > 0 else None
         if found is not None and other + held * found > kept:
             best, share, kept = part, found, other + held * found
     return (wanted.scaled(0.0), 0.0) if share is None else (best(share), share)
 
 
-def _fits(change: _Wanted, pixels: U8, budget: float) -> bool:
+def _fits(change: _Wanted, pixels: U8, before: SkinReading, budget: float) -> bool:
     after = reading_of(_through(pixels, _table(change)))
-    return abs(change_between(reading_of(pixels), after).delta_ita) <= budget
+    return abs(change_between(before, after).delta_ita) <= budget
 
 
-def _largest(part: Callable[[float], _Wanted], pixels: U8, budget: float) -> float | None:
+def _largest(
+    part: Callable[[float], _Wanted], pixels: U8, before: SkinReading, budget: float
+) -> float | None:
     """Return the largest share, 0..1, whose change of the skin is within the budget, or None."""
     # A scan, not only halving: with the rest at full, the smallest share need not fit.
     shares = np.linspace(1, 0, 9)
-    found = next((float(s) for s in shares if _fits(part(float(s)), pixels, budget)), None)
+    found = next((float(s) for s in shares if _fits(part(float(s)), pixels, before, budget)), None)
     if found is None or found == 1.0:
         return found
     low, high = found, found + 0.125
     for _ in range(4):
         middle = (low + high) / 2
-        low, high = (middle, high) if _fits(part(middle), pixels, budget) else (low, middle)
+        low, high = (middle, high) if _fits(part(middle), pixels, before, budget) else (low, middle)
     return low
 
 

@@ -258,6 +258,7 @@ class Maker:
                 framed.frame,
                 wish.tone,
                 wish.retouch,
+                framed.reference,
             )
 
             ground = background.choose(wish.ground, person.tones)

@@ -22,6 +22,7 @@ from headshot.imaging import (
     grain,
     matte_prior,
     retouch,
+    skin,
     tone,
 )
 from headshot.imaging import matte as mattes
@@ -95,6 +96,7 @@ def cut_person(
     frame: PortraitFrame,
     tone_spec: ToneSpec,
     retouch_level: str,
+    photo: Image | None = None,
 ) -> Person:
     """Tone, retouch and cut out the person at canvas size.
 
@@ -104,6 +106,8 @@ def cut_person(
         frame: the plan of the canvas.
         tone_spec: targets of exposure, balance and contrast.
         retouch_level: none, light or standard.
+        photo: uint8 [canvas, canvas, 3], the framed photo, whose skin tone is to be kept; None
+            where the candidate is all there is.
 
     Raises:
         NoUsablePhotoError: PERSON_NOT_SEPARATED, the matte leaves the face out.
@@ -112,7 +116,8 @@ def cut_person(
     rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
     matte = mattes.fit(rough, candidate)
     alpha = mattes.draw(matte, candidate)
-    toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec)
+    seen = None if photo is None else skin.read_skin(photo, frame.landmarks, alpha)
+    toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec, seen)
     try:
         tones = background.measure_tones(toned, frame.landmarks, alpha)
     except ValueError:
