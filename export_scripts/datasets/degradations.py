@@ -190,11 +190,11 @@ def apply(degradation: Degradation, picture: Picture, random: np.random.Generato
     return np.asarray(np.clip(image * 255 + 0.5, 0, 255), np.uint8)
 
 
-def training_degradation(random: np.random.Generator, clean_share: float = 0.25) -> Degradation:
+def training_degradation(random: np.random.Generator, clean_share: float = 0.15) -> Degradation:
     """Nearly clean in ``clean_share`` of the draws, else one condition or a whole chain."""
     if random.random() < clean_share:
         return nearly_clean
-    if random.random() < 0.35:
+    if random.random() < 0.65:
         names = [name for name in CONDITIONS if name != "mixed"]
         return CONDITIONS[names[int(random.integers(len(names)))]]
     return phone

@@ -1,9 +1,10 @@
 """Trains the denoiser: ``python -m export_scripts.training.denoiser --data DIR --out DIR``.
 
 ``--data`` is the cache that datasets.pictures and datasets.portraits wrote (with identities.npz).
-Each crop gives one state of a flow: its start (t = s) or a point on the way, with the strength 1
-or drawn at random. The identity is the teacher's embedding of the sharp photo, or zeros for photos
-without a face and in a third of the draws, so that a rough or absent identity does no harm.
+The network learns exactly what the served graph asks of it: the residual from photo and identity.
+The identity is the teacher's embedding of the sharp photo, or zeros for photos without a face and
+in a third of the draws, so that a rough or absent identity does no harm. ``--weights`` continues
+from finished weights instead of fresh ones: the error's floor is then low from the start.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from tqdm import tqdm
 
 from export_scripts.datasets.degradations import apply, training_degradation
 from export_scripts.datasets.pictures import Picture, load_folder
-from export_scripts.networks.denoiser import BLOCK, IDENTITY, NOISE_SCALE, build
+from export_scripts.export import load_network
+from export_scripts.networks import denoiser as network
+from export_scripts.networks.denoiser import BLOCK, IDENTITY, build
 from export_scripts.training.muon import Muon
+from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
 
 # Share of each source, and the range of factors by which its photos are reduced to the size that
@@ -93,19 +97,6 @@ def _planes(pictures: list[Picture]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def flow_states(
-    sharp: Tensor, reference: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Random states of flows from ``reference`` to ``sharp``: x_t [N, 3, S, S], t [N], s [N]."""
-    count = len(sharp)
-    draw = torch.rand(4, count, generator=generator)
-    strength = torch.where(draw[0] < 0.6, torch.ones(count), 0.3 + 0.7 * draw[1])
-    time = torch.where(draw[2] < 0.65, strength, strength * (0.15 + 0.85 * draw[3]))
-    noise = torch.randn(sharp.shape, generator=generator) * NOISE_SCALE
-    t, s = time[:, None, None, None], strength[:, None, None, None]
-    return reference + t * noise + (s - t) * (sharp - reference), time, strength
-
-
 def errors(restored: Tensor, sharp: Tensor) -> Tensor:
     """Mean squared error of each row, [N]."""
     return ((restored - sharp) ** 2).mean(dim=(1, 2, 3))
@@ -121,9 +112,16 @@ def error_floor(progress: float) -> float:
     return float(high * (low / high) ** min(1.0, progress / 0.7))
 
 
-def restoration_loss(restored: Tensor, sharp: Tensor, floor: float) -> Tensor:
-    """Mean over rows of the logarithm of the error, so that each photo counts by its dB."""
-    return torch.log(errors(restored, sharp) + floor).mean()
+def restoration_loss(
+    restored: Tensor, reference: Tensor, sharp: Tensor, floor: float, harm: float
+) -> Tensor:
+    """Mean over rows of the logarithm of the error, so that each photo counts by its dB.
+
+    What a row loses against its degraded photo counts ``1 + harm`` times: a photo must not suffer.
+    """
+    after = torch.log(errors(restored, sharp) + floor)
+    before = torch.log(errors(reference, sharp) + floor)
+    return (after + harm * F.relu(after - before)).mean()
 
 
 def optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
@@ -131,7 +129,7 @@ def optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     inner: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
-        is_inner = parameter.dim() == 4 and not name.startswith(("stem", "head"))
+        is_inner = parameter.dim() == 4 and not name.startswith(("stem", "head", "line_gates"))
         (inner if is_inner else rest).append(parameter)
     return [
         Muon(inner, lr=2 * rate, momentum=0.9, weight_decay=0.01),
@@ -149,13 +147,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--harm", type=float, default=2.0, help="extra weight of losses")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--weights", type=Path, help="continue from these weights")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    net = build()
+    net: nn.Module = build()
+    if arguments.weights is not None:
+        net = load_network(network, arguments.weights).train()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = WallClockRun(
         net, optimizers(net, arguments.rate), arguments.out, minutes=arguments.minutes
@@ -164,25 +166,22 @@ def main() -> None:
         run.resume()
     seed = arguments.seed + run.step_count
     sampler = PairSampler(arguments.data, arguments.crop, seed)
-    generator = torch.Generator().manual_seed(seed)
     progress, mean = tqdm(mininterval=20, unit="step"), 0.0
     while run.start_step():
         sharp, reference, identity = sampler.batch(arguments.batch)
-        state, time, strength = flow_states(sharp, reference, generator)
-        blocks = [F.pixel_unshuffle(x, BLOCK) for x in (state, reference)]
-        state, photo = (x.contiguous(memory_format=torch.channels_last) for x in blocks)
-        with torch.autocast("cpu", torch.bfloat16):
-            residual = net(state, time, identity, photo)
+        photo = F.pixel_unshuffle(reference, BLOCK).contiguous(memory_format=torch.channels_last)
+        with fast_autocast():
+            residual = net(identity, photo)
         restored = reference + F.pixel_shuffle(residual.float(), BLOCK)
-        loss = restoration_loss(restored, sharp, error_floor(run.progress))
+        floor = error_floor(1.0 if arguments.weights else run.progress)
+        loss = restoration_loss(restored, reference, sharp, floor, arguments.harm)
         torch.autograd.backward(loss)
         run.end_step(clip=0.5)
         with torch.no_grad():
             gain = 10 * torch.log10(
                 (errors(reference, sharp) + 1e-4) / (errors(restored, sharp) + 1e-4)
             )
-            starts = time == strength
-            value = float((gain * starts).sum() / starts.sum().clamp(min=1))
+            value = float(gain.mean())
             mean += (value - mean) * 0.01
         progress.update()
         progress.set_postfix(
