@@ -129,6 +129,8 @@ class Judge:
     def degraded(self, name: str, photo: Picture, condition: str, seed: int) -> None:
         """Adds one degraded photo; one without a face found counts for its PSNR only."""
         rough = apply(CONDITIONS[condition], photo, np.random.default_rng(seed))
+        if np.array_equal(rough, photo):
+            return  # A chain may draw nothing at all: a clean photo, infinitely many dB.
         place = self.teacher.align(photo)
         identity = self.teacher.embedding(rough)
         full = self.sampler.restore(rough, identity, strength=1.0, seed=seed)
