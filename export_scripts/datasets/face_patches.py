@@ -24,6 +24,7 @@ from export_scripts.datasets.packed import Pack
 from export_scripts.datasets.yunet import box_iou
 from export_scripts.evaluation.runtime import Graph, letterbox
 from export_scripts.networks.face_detector import CANVAS, ServingModule, build
+from export_scripts.training.precision import fast_autocast
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -78,7 +79,7 @@ def other_patches(data: Path, weights: Path, seed: int) -> list[Bytes]:
             rgb = np.ascontiguousarray(photo[y : y + edge, x : x + edge])
             canvas, scale = letterbox(rgb, CANVAS)
             image = torch.from_numpy(canvas[None]).permute(0, 3, 1, 2).float() / 127.5 - 1
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), fast_autocast():
                 found = proposer.propose(image.contiguous(memory_format=torch.channels_last))[0]
             boxes = found[0, :14].float().numpy()
             size = np.exp(rng.uniform(np.log(24), np.log(400), (6, 1)))

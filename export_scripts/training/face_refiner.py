@@ -26,6 +26,7 @@ from export_scripts.datasets.face_patches import AROUND, PATCH
 from export_scripts.networks.face_refiner import CROP, MARGIN, Refiner
 from export_scripts.training.detector_samples import MIRRORED
 from export_scripts.training.photo_noise import degrade
+from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
 
 Bytes = npt.NDArray[np.uint8]
@@ -152,7 +153,7 @@ def train(data: Path, out: Path, minutes: float, seed: int, resume: bool) -> dic
     while run.start_step():
         crops, points, kind = next(loader)
         x = crops.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             output = network(x.contiguous(memory_format=torch.channels_last)).float()
         score = functional.binary_cross_entropy_with_logits(output[:, 0], kind * 0.98 + 0.01)
         error = (output[:, 1:] - points).abs()[kind > 0.5]
