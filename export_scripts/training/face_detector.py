@@ -23,6 +23,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.networks.face_detector import build, cell_centres, decode
 from export_scripts.training.detector_samples import DetectorSamples
+from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
 
 BATCHES = ((320, 12), (640, 4))
@@ -110,7 +111,7 @@ def train(data: Path, out: Path, minutes: float, seed: int, resume: bool) -> Non
         images, fields, quality, ignored = next(loader)
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with fast_autocast():
             levels = network(x)
         loss, parts = detector_loss(levels, cells[images.shape[1]], fields, quality, ignored)
         loss.backward()  # type: ignore[no-untyped-call]
