@@ -36,7 +36,7 @@ from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
 
 PHASES = {"hints": 0.21, "trunk": 0.43, "joint": 1.0}  # share of the time after which each ends
-TRUNK_ROWS, JOINT_ROWS = 16, 4
+TRUNK_ROWS, JOINT_ROWS = 16, 6
 CROP = 256
 LEARNING_RATE = 3e-3
 HINT_WEIGHT = 0.1

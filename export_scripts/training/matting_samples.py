@@ -131,8 +131,11 @@ class MattingSamples:
         return None if face is None else [value * shrunk for value in face]
 
     def _background(self, rng: np.random.Generator, side: int) -> Bytes:
-        if rng.random() < 0.22:
+        roll = rng.random()
+        if roll < 0.18:
             return backdrop(rng, side)
+        if roll < 0.32:
+            return colour_shift(rng, drapery(rng, side))
         index = int(rng.integers(len(self.backgrounds)))
         if index not in self._scenes:
             self._scenes[index] = fit_within(self.backgrounds.image(index), 720)
@@ -189,6 +192,39 @@ def backdrop(rng: np.random.Generator, side: int) -> Bytes:
     corners = rng.uniform(0, 255, 3) + rng.normal(0, 25, (2, 2, 3))
     wall = cv2.resize(corners.astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
     return np.clip(wall, 0, 255).astype(np.uint8)
+
+
+def drapery(rng: np.random.Generator, side: int) -> Bytes:
+    """Return hanging cloth, plain or striped, with folds: curtains and flags, uint8 [side,side,3].
+
+    Cloth behind a person looks like clothes on one, and photos without people hold little of it.
+    """
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side
+    wander = rng.normal(0, 0.06, (5, 5, 2)).astype(np.float32)
+    wander = cv2.resize(wander, (side, side), interpolation=cv2.INTER_CUBIC)
+    lean = rng.normal(0, 0.25)
+    across = x + lean * y + wander[..., 0]
+    # Folds hang down; stripes run at any angle, in units of the frame.
+    folds = rng.uniform(2, 9)
+    shade = 1 + rng.uniform(0.1, 0.45) * np.sin(2 * np.pi * (folds * across + rng.random()))
+    shade += rng.uniform(0, 0.2) * np.sin(2 * np.pi * (2.3 * folds * across + rng.random()))
+    angle = rng.uniform(0, np.pi)
+    along = np.cos(angle) * across + np.sin(angle) * (y + 0.5 * wander[..., 1])
+    along += 0.05 * np.sin(2 * np.pi * folds * across)  # a stripe follows the folds
+    colours = rng.uniform(0, 255, (int(rng.integers(1, 4)), 3)).astype(np.float32)
+    if rng.random() < 0.35:  # the colours of most flags
+        named = np.array([[170, 25, 40], [235, 232, 228], [30, 40, 95], [225, 180, 40]], np.float32)
+        colours = rng.permutation(named)[: len(colours)]
+    stripes = np.floor(along * rng.uniform(3, 16) + rng.random()).astype(np.int64)
+    cloth = np.asarray(colours[stripes % len(colours)], np.float32)
+    sigma = float(rng.uniform(0.4, 3.0)) * side / 512
+    cloth = np.asarray(cv2.GaussianBlur(cloth * shade[..., None], (0, 0), sigma), np.float32)
+    if rng.random() < 0.5:  # it hangs at one side, before a wall
+        wall = backdrop(rng, side).astype(np.float32)
+        edge = (x - rng.uniform(0.15, 0.75) + 0.3 * lean * y + wander[..., 1]) * side / 2
+        covered = np.clip(edge if rng.random() < 0.5 else -edge, 0, 1)[..., None]
+        cloth = cloth * covered + wall * (1 - covered)
+    return np.clip(cloth, 0, 255).astype(np.uint8)
 
 
 def fused_foreground(image: Bytes, alpha: Bytes) -> Bytes:

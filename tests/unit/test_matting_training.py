@@ -13,7 +13,7 @@ pytest.importorskip("ai_edge_litert", reason="training environment only: require
 from export_scripts.datasets.packed import PackWriter, encode_jpeg, encode_png  # noqa: E402
 from export_scripts.networks.matting import SEAMS, Trunk  # noqa: E402
 from export_scripts.training.matting import CROP, Hints, edge_crops  # noqa: E402
-from export_scripts.training.matting_samples import MattingSamples  # noqa: E402
+from export_scripts.training.matting_samples import MattingSamples, drapery  # noqa: E402
 from export_scripts.training.precision import native_bfloat16  # noqa: E402
 
 SIDE = 512
@@ -92,6 +92,15 @@ def test_a_photo_kept_small_gives_the_face_in_its_own_pixels(tmp_path: Path) -> 
     image, alpha, confidence = samples.sample(np.random.default_rng(0), 256)
     assert image.shape == (256, 256, 3)
     assert alpha.shape == confidence.shape == (256, 256)
+
+
+def test_drapery_repeats_with_its_seed_and_has_edges() -> None:
+    first, again = (drapery(np.random.default_rng(3), 128) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert first.shape == (128, 128, 3)
+    contrast = [drapery(np.random.default_rng(seed), 128).std() for seed in range(12)]
+    assert min(contrast) > 1
+    assert max(contrast) > 40
 
 
 @pytest.mark.parametrize(
