@@ -30,8 +30,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.use_local_subchannel_pool", 1),
-    # Not a retry policy: only calls that the server has not seen are sent again, which happens where
-    # it ends a connection of old age so that clients look for new pods.
+    # Not a retry policy: only calls that the server has not seen are sent again, which happens
+    # where it ends a connection of old age so that clients look for new pods.
     ("grpc.enable_retries", 1),
 )
 
