@@ -2,14 +2,15 @@
 
     python -m export_scripts.training.matting --data DIR --teachers DIR --out DIR [--minutes 60]
 
-`--data` holds the packs of export_scripts.datasets.mattes. Three phases, in shares of the time:
+`--data` holds the packs of export_scripts.datasets.mattes. Four phases, in shares of the time:
 
 1. hints: every stage of the trunk learns alone to turn the teacher's map before it into the
    teacher's map after it, so that all of them learn at once and none waits for another;
 2. trunk: the stages in a chain learn the mask from known alpha and from the teacher, its maps
    still in sight;
 3. joint: two batches in three for the trunk, without the maps and on photos that are degraded
-   less, one for the detail path on a 256 pixel crop at an edge of a 512 pixel photo.
+   less, one for the detail path on a 256 pixel crop at an edge of a 512 pixel photo;
+4. cloth: the same with more composites, half of them over drawn cloth (flags and curtains).
 
 Ends at a set time; checkpoints every 2.5 minutes.
 """
@@ -35,13 +36,18 @@ from export_scripts.training.muon import Muon
 from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
 
-PHASES = {"hints": 0.21, "trunk": 0.43, "joint": 1.0}  # share of the time after which each ends
+PHASES = {
+    "hints": 0.2,
+    "trunk": 0.4,
+    "joint": 0.92,
+    "cloth": 1.0,
+}  # share of the time after which each ends
 TRUNK_ROWS, JOINT_ROWS = 16, 6
 CROP = 256
 LEARNING_RATE = 3e-3
 HINT_WEIGHT = 0.1
 TEACHER_WEIGHT = 0.3
-DEGRADATION = {"hints": 0.8, "trunk": 0.8, "joint": 0.5}
+DEGRADATION = {"hints": 0.8, "trunk": 0.8, "joint": 0.5, "cloth": 0.5}
 
 Maps = dict[str, Tensor]
 
@@ -58,10 +64,12 @@ class Batches(IterableDataset[Maps]):
 
     def __iter__(self) -> Iterator[Maps]:
         cv2.setNumThreads(1)
-        joint = self.phase == "joint"
-        strength = DEGRADATION[self.phase]
-        samples = MattingSamples(self.data, longest=448, degradation=strength)
-        large = MattingSamples(self.data, degradation=strength)
+        joint = self.phase in ("joint", "cloth")
+        settings = {"degradation": DEGRADATION[self.phase]}
+        if self.phase == "cloth":
+            settings |= {"composites": 0.58, "cloth": 0.45}
+        samples = MattingSamples(self.data, longest=448, **settings)
+        large = MattingSamples(self.data, **settings)
         model = self.teachers / "selfie_segmentation" / "selfie_segmentation.tflite"
         teacher = SelfieSegmenter(model).mask_only if joint else SelfieMaps(model)
         rng = np.random.default_rng(self.seed)
@@ -284,7 +292,7 @@ def train(data: Path, teachers: Path, out: Path, minutes: float, seed: int, resu
     loader: Iterator[Maps] = iter(())
     phase = ""
     while run.start_step():
-        wanted = next((name for name, end in PHASES.items() if run.progress < end), "joint")
+        wanted = next((name for name, end in PHASES.items() if run.progress < end), "cloth")
         if wanted != phase:
             phase, shown = wanted, {}
             batches = Batches(data, teachers, phase, seed + run.step_count)

@@ -75,11 +75,21 @@ class MattingSamples:
     """Endless stream of photos with alpha: `sample(rng, side)`.
 
     With `longest`, decoded photos are kept in memory at no more than that many pixels a side
-    (448: about 4 GB), because decoding would cost as much as learning from them.
+    (448: about 4 GB), because decoding would cost as much as learning from them. `composites` is
+    the share of people over another background, `cloth` that of drawn cloth among backgrounds.
     """
 
-    def __init__(self, data: Path, longest: int | None = None, *, degradation: float = 0.8) -> None:
+    def __init__(
+        self,
+        data: Path,
+        longest: int | None = None,
+        *,
+        degradation: float = 0.8,
+        composites: float = 0.36,
+        cloth: float = 0.14,
+    ) -> None:
         self.longest, self.degradation = longest, degradation
+        self.composites, self.cloth = composites, cloth
         self._decoded: dict[tuple[int, int, str], Bytes] = {}
         self._shrunk: dict[tuple[int, int], float] = {}
         self.mattes = Pack(data / "mattes")
@@ -96,14 +106,14 @@ class MattingSamples:
 
     def sample(self, rng: np.random.Generator, side: int) -> Sample:
         """Return image uint8 [side,side,3], alpha and confidence uint8 [side,side]."""
-        kind = rng.random()
-        if kind < 0.36:
+        kind = rng.random()  # of what is no composite
+        if rng.random() < self.composites:
             sample = self._composite(rng, side)
-        elif kind < 0.60:
+        elif kind < 0.38:
             sample = self._photo(rng, side, self.masks)
-        elif kind < 0.88:
+        elif kind < 0.81:
             sample = self._photo(rng, side, self.wild)
-        elif kind < 0.97:
+        elif kind < 0.95:
             sample = self._photo(rng, side, self.mattes)
         else:
             image = self._background(rng, side)
@@ -134,7 +144,7 @@ class MattingSamples:
         roll = rng.random()
         if roll < 0.18:
             return backdrop(rng, side)
-        if roll < 0.32:
+        if roll < 0.18 + self.cloth:
             return colour_shift(rng, drapery(rng, side))
         index = int(rng.integers(len(self.backgrounds)))
         if index not in self._scenes:

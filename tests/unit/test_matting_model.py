@@ -40,7 +40,6 @@ def test_the_astronaut_is_person_and_the_wall_is_not(session: ort.InferenceSessi
     assert alpha[10:90, 110:150].mean() < 12  # the wall
 
 
-@pytest.mark.xfail(reason="known failure in docs/models/matting.md: flags are partly kept")
 def test_the_flag_behind_the_astronaut_is_background(session: ort.InferenceSession) -> None:
     alpha = matte(session, data.astronaut())[0]
     assert alpha[20:150, 10:90].mean() < 25

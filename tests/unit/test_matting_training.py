@@ -92,6 +92,10 @@ def test_a_photo_kept_small_gives_the_face_in_its_own_pixels(tmp_path: Path) -> 
     image, alpha, confidence = samples.sample(np.random.default_rng(0), 256)
     assert image.shape == (256, 256, 3)
     assert alpha.shape == confidence.shape == (256, 256)
+    over_cloth = MattingSamples(tmp_path, composites=1.0, cloth=0.82)
+    image, alpha, _ = over_cloth.sample(np.random.default_rng(0), 256)
+    assert (alpha > 200).any()
+    assert not over_cloth._scenes  # walls and cloth only: no photo was opened for a background
 
 
 def test_drapery_repeats_with_its_seed_and_has_edges() -> None:
