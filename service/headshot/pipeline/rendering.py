@@ -16,6 +16,7 @@ from headshot.imaging import (
     background,
     compose,
     edge_colour,
+    flecks,
     foreground,
     framing,
     geometry,
@@ -114,7 +115,7 @@ def cut_person(
     """
     sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
     rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
-    matte = mattes.fit(rough, candidate)
+    matte = mattes.fit(flecks.remove(rough, candidate), candidate)
     alpha = mattes.draw(matte, candidate)
     seen = None if photo is None else skin.read_skin(photo, frame.landmarks, alpha)
     toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec, seen)

@@ -1,0 +1,184 @@
+"""Scraps of the old background that a matte took along, found by their colours.
+
+A network follows the outline to within a few pixels, and a stripe of a flag beside an ear is a few
+pixels. Each pixel along the outline is therefore compared with two palettes: the colours that the
+background surely has around there, and those that the person surely has. What is plainly of the
+first and of none of the second is background, wherever the matte's edge runs. Nothing is ever
+added, and only what joins the background goes: a glint on a forehead is white like a wall, but
+lies inside.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging.colorimetry import F32, U8, to_lab
+
+_COLOURS = 12
+_SAMPLES = 2500
+_COARSE = 64
+"""Side of the maps of where which colour occurs."""
+_AROUND = 0.07
+"""Standard deviation, over the side, of what counts as around there."""
+_RARE = 0.03
+"""Share of the pixels around there from which a colour counts in full."""
+_ABSENT = 40.0
+"""CIELAB units that a colour which is nowhere around is further away."""
+_OUTSIDE = 0.012
+_CORE = 0.035
+_DEEP = 0.02
+"""Over the side: how far sure background is from the outline, how wide what is surely person is at
+its narrowest, and how deep it lies."""
+_BAND = 0.035
+_VARIED = 9.0
+"""CIELAB spread below which a background is plain: there the edge is decided finer, by
+`edge_colour`."""
+_OTHER = 14.0
+_ALIKE = 14.0
+_RATIO = 0.6
+"""What goes is further than the first from every colour of the person, nearer than the second to
+one of the background, and that in this proportion."""
+_DECIDED = 0.9
+"""Where the matte itself doubts, the background's colours count wherever they are."""
+_PASSES = 3
+_EMPTY = 0.05
+_NEIGHBOURHOOD = 0.12
+_SOFT = 0.0016
+
+
+def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
+    """Return the matte without scraps of background along its outline.
+
+    Args:
+        alpha: [h0, w0], uint8 0..255 or float32 0..1, with the subject only (`matte.clean`).
+        image: uint8 [h, w, 3], the picture it belongs to, of the same aspect.
+
+    Returns:
+        [h0, w0], dtype of `alpha`; the very array where there is nothing to take off.
+    """
+    height, width = alpha.shape
+    values = alpha.astype(np.float32)
+    if alpha.dtype == np.uint8:
+        values /= np.float32(255)
+    colours = to_lab(
+        np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    )
+    gone = np.zeros((height, width), np.uint8)
+    for _ in range(_PASSES):
+        scrap, deepest = _scraps(np.asarray(values * (1 - gone), np.float32), colours)
+        gone |= scrap
+        # What reached the band's inner end goes on behind it.
+        if deepest < 0.8 * _BAND:
+            break
+    if not gone.any():
+        return alpha
+    soft = cv2.GaussianBlur(gone.astype(np.float32), (0, 0), _SOFT * max(height, width))
+    kept = values * (1 - np.maximum(soft, gone))
+    if alpha.dtype == np.uint8:
+        return np.asarray(np.rint(kept * 255), np.uint8)
+    return np.asarray(kept, np.float32)
+
+
+def _scraps(alpha: F32, colours: F32) -> tuple[U8, float]:
+    """Return 0/1 uint8 [h, w], 1 where scraps are, and how deep they reach over the side."""
+    height, width = alpha.shape
+    side = float(max(height, width))
+    nothing = np.zeros((height, width), np.uint8)
+    solid = np.asarray(alpha > 0.5, np.uint8)
+    away = cv2.distanceTransform(1 - solid, cv2.DIST_L2, 3) / side
+    depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3) / side
+    # What is narrower than a neck may be a scrap.
+    core = _opened(solid, _CORE * side)
+    behind = (alpha < _EMPTY) & (away > _OUTSIDE)
+    # Half a flag at the picture's side is not deep in the person.
+    margin = round(2 * _DEEP * side)
+    person = (core > 0) & (depth > _DEEP) & (alpha > 0.97)
+    person[:, :margin] = person[:, -margin:] = False
+    if min(int(behind.sum()), int(person.sum())) < 40 * _COLOURS:
+        return nothing, 0.0
+    band = np.flatnonzero((alpha > _EMPTY) & ((depth < _BAND) | (core == 0)))
+    around = behind & (away < _NEIGHBOURHOOD)
+    if band.size == 0 or not around.any():
+        return nothing, 0.0
+    if float(np.linalg.norm(colours[around].std(axis=0))) < _VARIED:
+        return nothing, 0.0
+    pixels = colours.reshape(-1, 3)[band]
+    places = _coarse_places(band, width, height)
+    near_by, anywhere = _distances(pixels, places, colours, behind)
+    to_person, _ = _distances(pixels, places, colours, person)
+    doubted = alpha.reshape(-1)[band] < _DECIDED
+    to_background = np.where(doubted, anywhere, near_by)
+    found = (to_person > _OTHER) & (to_background < np.minimum(_ALIKE, _RATIO * to_person))
+    scrap = nothing.reshape(-1)
+    scrap[band[found]] = 1
+    joined = _joined(scrap.reshape(height, width), np.asarray(alpha <= _EMPTY, np.uint8))
+    return joined, float(depth[joined > 0].max(initial=0.0))
+
+
+def _opened(solid: U8, radius: float) -> U8:
+    height, width = solid.shape
+    size = (max(8, width // 4), max(8, height // 4))
+    small = cv2.resize(solid, size, interpolation=cv2.INTER_NEAREST)
+    reach = max(1, round(radius * size[0] / width))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    eroded = cv2.erode(small, disc, borderValue=1)
+    return np.asarray(
+        cv2.resize(cv2.dilate(eroded, disc), (width, height), interpolation=cv2.INTER_NEAREST),
+        np.uint8,
+    )
+
+
+def _coarse_places(places: NDArray[np.intp], width: int, height: int) -> NDArray[np.intp]:
+    rows, columns = np.divmod(places, width)
+    return np.asarray(rows * _COARSE // height * _COARSE + columns * _COARSE // width, np.intp)
+
+
+def _distances(
+    pixels: F32, places: NDArray[np.intp], colours: F32, known: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return how far pixels are from the palette of the known ones around them, and of all.
+
+    Both float32 [n], CIELAB units.
+    """
+    height, width = known.shape
+    at = np.flatnonzero(known)
+    own = colours.reshape(-1, 3)[at]
+    step = max(1, len(own) // _SAMPLES)
+    cv2.setRNGSeed(7)  # k-means draws its first centres
+    criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 0.5)
+    _, labels, centres = cv2.kmeans(
+        np.ascontiguousarray(own[::step]),
+        _COLOURS,
+        np.zeros((0, 0), np.int32),
+        criteria,
+        1,
+        cv2.KMEANS_PP_CENTERS,
+    )
+    homes = _coarse_places(at[::step], width, height)
+    blurred = []
+    for label in (None, *range(_COLOURS)):
+        chosen = homes if label is None else homes[labels[:, 0] == label]
+        counts = np.bincount(chosen, minlength=_COARSE * _COARSE).astype(np.float32)
+        spread = cv2.GaussianBlur(counts.reshape(_COARSE, _COARSE), (0, 0), _AROUND * _COARSE)
+        blurred.append(spread.reshape(-1)[places])
+    total = np.maximum(blurred[0], np.float32(1e-6))
+    near_by = np.full(len(pixels), np.inf, np.float32)
+    anywhere = near_by.copy()
+    for centre, near in zip(centres, blurred[1:], strict=True):
+        absent = np.clip(1 - near / total / np.float32(_RARE), 0, 1)
+        away = np.sqrt(np.square(pixels - centre).sum(axis=1))
+        near_by = np.minimum(near_by, away + np.float32(_ABSENT) * absent)
+        anywhere = np.minimum(anywhere, away)
+    return near_by, anywhere
+
+
+def _joined(scrap: U8, outside: U8) -> U8:
+    """Return the scraps that touch what is surely outside."""
+    count, labels = cv2.connectedComponents(scrap, connectivity=8)
+    if count <= 1:
+        return scrap
+    beside = cv2.dilate(outside, np.ones((5, 5), np.uint8))
+    touching = np.unique(labels[(beside > 0) & (scrap > 0)])
+    return np.asarray(np.isin(labels, touching[touching > 0]), np.uint8)
