@@ -11,7 +11,7 @@ from headshot.errors import InvalidRequestError
 from headshot.imaging.colour import cmyk_to_rgb, flatten, linear_to_srgb, srgb_to_linear
 from headshot.imaging.containers.jpeg import jpeg_segments
 from headshot.imaging.decode import decode_photo
-from headshot.imaging.encode import EncodeSpec, encode
+from headshot.imaging.encode import EncodeSpec, encode, encode_mask
 from headshot.imaging.icc import display_p3_profile, srgb_profile
 from PIL import Image, ImageCms
 
@@ -50,6 +50,15 @@ def test_the_same_input_gives_the_same_bytes(name: str) -> None:
 def test_lossless_formats_keep_every_pixel(name: str) -> None:
     data = encode(portrait(), EncodeSpec(format=name))  # type: ignore[arg-type]
     np.testing.assert_array_equal(decode_photo(data).pixels, portrait())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (9, 1), (63, 131)])
+def test_a_mask_comes_back_pixel_for_pixel(shape: tuple[int, int]) -> None:
+    mask = np.random.default_rng(3).integers(0, 256, shape, np.uint8)
+    for strided in (mask, mask[::-1], np.repeat(mask, 2, axis=1)[:, ::2]):
+        with Image.open(io.BytesIO(encode_mask(strided))) as opened:
+            assert (opened.format, opened.mode, opened.info) == ("PNG", "L", {})
+            assert np.array_equal(np.asarray(opened), strided)
 
 
 def test_webp_is_lossless_when_asked() -> None:

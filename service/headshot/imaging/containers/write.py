@@ -80,6 +80,14 @@ def png_with_metadata(
     return png[:head] + _chunks(chunks) + png[head:]
 
 
+def grey_png(width: int, height: int, compressed: bytes) -> bytes:
+    """An 8-bit grey PNG of filtered rows that zlib has compressed."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunks(
+        [(b"IHDR", header), (b"IDAT", compressed), (b"IEND", b"")]
+    )
+
+
 def _chunks(chunks: Sequence[tuple[bytes, bytes]]) -> bytes:
     return b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
