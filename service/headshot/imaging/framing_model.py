@@ -41,6 +41,8 @@ class FramingSpec:
         max_head_height: the head is never made larger than this to hide an edge of the photo.
         eye_line_range: lowest and highest eye line the plan may fall back to.
         circle_margin: least room between head and inscribed circle.
+        hold: cost of a head size or an eye line that is 1% off, for a team; a plan's other costs
+            are below 10 unless it shows a cut, which is 200 and more.
     """
 
     eye_line: float = 0.34
@@ -50,6 +52,7 @@ class FramingSpec:
     max_head_height: float = 1.1
     eye_line_range: tuple[float, float] = (0.28, 0.47)
     circle_margin: float = 0.02
+    hold: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.2 <= self.head_height <= self.max_head_height <= 1.2:

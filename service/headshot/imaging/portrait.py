@@ -194,6 +194,7 @@ def _search(
     cost = (
         (np.log(ideal / side) / 0.25) ** 2
         + ((line - spec.eye_line) / np.where(line > spec.eye_line, 0.06, 0.05)) ** 2
+        + spec.hold * ((np.log(ideal / side) > 0.009) + 1.0 * (abs(line - spec.eye_line) > 0.009))
         + (shift / 0.05) ** 2
         + ((roll - wanted_roll) / 4.0) ** 2
         + sum(200.0 * (v > 0.002) + 4000.0 * v for v in worst.values())

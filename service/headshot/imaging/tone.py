@@ -56,6 +56,8 @@ class ToneSpec:
         max_contrast: largest steepening at the skin's value, 0..0.4.
         max_delta_ita: skin-tone budget for a well-lit photo, degrees.
         max_delta_ita_poor_light: budget where the exposure is more than a stop off, degrees.
+        balance_first: where not all fits the budget, hold back exposure and contrast rather than
+            white balance, if that is enough.
     """
 
     white_level: float = 232.0
@@ -66,6 +68,7 @@ class ToneSpec:
     max_contrast: float = 0.14
     max_delta_ita: float = 1.8
     max_delta_ita_poor_light: float = 6.0
+    balance_first: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_contrast <= 0.4:
@@ -132,7 +135,14 @@ def for_team(spec: ToneSpec) -> ToneSpec:
     everybody within 200 K of the target; a photo whose skin would still change too much stays
     apart, and `quality.team.compare_team` names it.
     """
-    return replace(spec, white_balance=1.0, max_delta_ita=6.0, max_delta_ita_poor_light=7.5)
+    budget = 7.2
+    return replace(
+        spec,
+        white_balance=1.0,
+        max_delta_ita=budget,
+        max_delta_ita_poor_light=budget,
+        balance_first=True,
+    )
 
 
 def adjust(
@@ -158,7 +168,7 @@ def adjust(
     cast = estimate_cast(image, landmarks)
     wanted, poor = _want(image, alpha, pixels, cast, spec)
     budget = max(spec.max_delta_ita, spec.max_delta_ita_poor_light if poor else 0.0)
-    done, share = _affordable_parts(wanted, pixels, before, budget)
+    done, share = _affordable_parts(wanted, pixels, before, budget, spec.balance_first)
     table = _table(done)
     change = change_between(before, reading_of(_through(pixels, table)))
     gains = np.exp(done.log_gains)
@@ -280,7 +290,7 @@ def _decode(code: float) -> float:
 
 
 def _affordable_parts(
-    wanted: _Wanted, pixels: U8, before: SkinReading, budget: float
+    wanted: _Wanted, pixels: U8, before: SkinReading, budget: float, balance_first: bool
 ) -> tuple[_Wanted, float]:
     """Return as much of the change as the budget allows, and the share of the part held back.
 
@@ -308,6 +318,8 @@ def _affordable_parts(
         (less_warmth, warm_steps, light_steps),
     ):
         found = _largest(part, pixels, before, budget) if held > 0 else None
+        if balance_first and part is less_light and found is not None:
+            return part(found), found
         if found is not None and other + held * found > kept:
             best, share, kept = part, found, other + held * found
     return (wanted.scaled(0.0), 0.0) if share is None else (best(share), share)

@@ -12,8 +12,11 @@ from headshot.imaging.quality.team import MemberLook, TeamReport, compare_team
 
 T = TypeVar("T")
 
-_LARGEST_HEAD = 0.70
-"""A team never follows a first photo that is tighter than a close portrait."""
+_ROOM = 1.05
+"""A head this much larger than the style asks for means that the photo has no room for its crop."""
+
+_HOLD = 20.0
+"""Side by side, a head 3% larger is seen before a shoulder a little off the middle."""
 
 
 @dataclass(frozen=True)
@@ -23,26 +26,42 @@ class Composition:
     Attributes:
         eye_line: eyes from the top.
         head_height: crown to chin.
+        top_margin: least room above the hair; None leaves it to the style.
     """
 
     eye_line: float
     head_height: float
+    top_margin: float | None = None
 
     @classmethod
     def of(cls, frame: PortraitFrame) -> Composition:
-        """Return what a frame came to."""
-        face = frame.face
-        return cls(face.eyes[1] / frame.canvas, face.head_height / frame.canvas)
+        """Return what a team whose first photo came to this frame shall have: one of two.
+
+        The style's own, or the close portrait. A crop between both, as close as that one photo
+        happens to need, leaves out more of the others and is another one for the next new hire.
+        """
+        wanted = frame.spec
+        if frame.face.head_height / frame.canvas > _ROOM * wanted.head_height:
+            return CLOSE_PORTRAIT
+        return cls(wanted.eye_line, wanted.head_height)
 
     def asked_of(self, spec: FramingSpec) -> FramingSpec:
         """Return the style's framing with this composition in place of the ideal one."""
         low, high = spec.eye_line_range
-        least = min(spec.head_height, _LARGEST_HEAD)
+        margin = spec.top_margin if self.top_margin is None else self.top_margin
         return replace(
             spec,
             eye_line=min(max(self.eye_line, low), high),
-            head_height=min(max(self.head_height, least), _LARGEST_HEAD),
+            head_height=self.head_height,
+            top_margin=min(spec.top_margin, margin),
+            hold=_HOLD,
         )
+
+
+CLOSE_PORTRAIT = Composition(eye_line=0.47, head_height=0.72, top_margin=0.02)
+"""The closest crop that still shows the tallest hair whole: 2.2 face units above the eyes, of 3.53
+between crown and chin, and 2% of the side above it. What it leaves below the chin is less than any
+other crop needs, so that the most photos can give it."""
 
 
 class _Choice(Generic[T]):
@@ -75,9 +94,9 @@ class TeamLook:
 
     Retouch comes from the style and is the same for everybody anyhow; the tone targets are
     `imaging.tone.for_team`. Two things depend on the photos: a background that the style chooses by
-    the face, and how close the crop is, where a photo is too tight for the style's. The first
-    member decides both, so that the same call gives the same pictures; members after it wait for
-    that. A photo that cannot follow stays apart, and `TeamReport` names it.
+    the face, and the crop: the style's, or the close portrait where the first photo is too tight
+    for it. The first member decides both, so that the same call gives the same pictures; members
+    after it wait for that. A photo that cannot follow stays apart, and `TeamReport` names it.
     """
 
     def __init__(self) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 from headshot.imaging.background import BackgroundSpec
-from headshot.imaging.framing import FramingSpec
+from headshot.imaging.framing import FramingSpec, PortraitFrame, plan_portrait
 from headshot.imaging.quality.team import MemberLook
-from headshot.pipeline.team import Composition, TeamLook
+from headshot.pipeline.team import CLOSE_PORTRAIT, Composition, TeamLook
 
 GREY, NAVY = BackgroundSpec("solid", colour="#808080"), BackgroundSpec("solid", colour="#1f2a44")
 
@@ -50,10 +51,42 @@ async def test_the_first_items_crop_is_the_teams_crop_within_bounds():
     assert (asked.eye_line, asked.head_height) == (0.44, 0.62)
 
 
-def test_a_team_does_not_follow_a_photo_that_fills_the_frame_with_the_face():
-    asked = Composition(eye_line=0.52, head_height=1.05).asked_of(FramingSpec())
-    assert asked.head_height == 0.70
-    assert asked.eye_line == FramingSpec().eye_line_range[1]
+def frame_of(size: tuple[int, int], below: float) -> PortraitFrame:
+    """Return the plan of a photo of that size whose face stands `below` of the height down."""
+    eyes = size[1] * below
+    landmarks = np.array([[-40, 0], [40, 0], [0, 46], [-32, 86], [32, 86]], np.float32) + np.array(
+        [size[0] / 2, eyes], np.float32
+    )
+    return plan_portrait(landmarks, None, size)
+
+
+def test_a_first_photo_with_room_gives_the_team_the_styles_crop():
+    shared = Composition.of(frame_of((1200, 1400), 0.4))
+    assert (shared.eye_line, shared.head_height) == (
+        FramingSpec().eye_line,
+        FramingSpec().head_height,
+    )
+
+
+def test_a_tight_first_photo_gives_the_team_the_close_portrait():
+    tight = frame_of((400, 420), 0.42)
+    assert tight.face.head_height / tight.canvas > 0.5
+    assert Composition.of(tight) is CLOSE_PORTRAIT
+
+
+def test_photos_that_can_give_the_close_portrait_give_it_to_the_pixel():
+    asked = CLOSE_PORTRAIT.asked_of(FramingSpec())
+    rng = np.random.default_rng(4)
+    looks = []
+    for _ in range(12):
+        size = int(rng.integers(420, 900)), int(rng.integers(460, 900))
+        eyes = (size[0] / 2 + rng.uniform(-8, 8), size[1] - rng.uniform(240, 250))
+        points = np.array([[-40, 0], [40, 0], [0, 46], [-32, 86], [32, 86]]) * rng.uniform(0.9, 1)
+        frame = plan_portrait((points + eyes).astype(np.float32), None, size, asked)
+        looks.append((frame.face.eyes[1] / 640, frame.face.head_height / 640))
+    lines, heads = np.array(looks).T
+    assert np.ptp(lines) < 0.002
+    assert heads.max() / heads.min() - 1 < 0.002
 
 
 def test_each_report_is_of_all_that_have_finished():
