@@ -2,32 +2,38 @@
 
     python scripts/gallery.py --photos ../shared/photos --out out/gallery
 
-The whole product is an hour of one core. The pictures are therefore made in rounds, each of which
-gives every photo another style and another background, and the page is finished when the time is
-up (`--minutes`, or `--full` for all of it). Pictures of people are written into the output folder
-only; look at the page and delete it.
+Each headshot is a CreateHeadshot call of the running service. The models are functions of their
+inputs, and so is cutting a person out; what a photo's headshots have in common is therefore worked
+out once and remembered while the gallery is at that photo. By default the pictures are made in
+rounds, each of which gives every photo another style, background and crop, and the page is finished
+when the time is up (`--minutes`); `--full` makes every combination, with all crops of each, photo
+by photo. `small.jpg` shows all squares at 48 px. Pictures of people are written into the output
+folder only; look at the page and delete it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import html
 import io
 import json
 import math
+import pickle
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from headshot.api.gateway import run_gateway
 from headshot.client import AsyncHeadshotClient, HeadshotCallError, photo
 from headshot.config import Settings
+from headshot.pipeline import rendering
 from headshot.telemetry import logs
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import style_pb2
@@ -88,6 +94,63 @@ def rounds(photos: list[Path], styles: list[str], backgrounds: list[str]) -> Ite
             yield Cell(source, styles[style], backgrounds[background], (CROPS[step % 4],))
 
 
+def whole(photos: list[Path], styles: list[str], backgrounds: list[str]) -> Iterator[Cell]:
+    """Yield the whole product, photo by photo and style by style: each cell in all crops."""
+    for source in photos:
+        yield Cell(source, None, None, (FULL_SIZE, *CROPS))
+        for style in styles:
+            for background in backgrounds:
+                yield Cell(source, style, background, tuple(CROPS))
+
+
+class Memory:
+    """Answers of pure functions, remembered until `forget`.
+
+    What comes back is what the function returned for equal arguments before, so that a headshot
+    made with a memory has the same bytes as one made without.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Any] = {}
+        self.asked = 0
+        self.found = 0
+
+    def forget(self) -> None:
+        """Drop all answers."""
+        self._known.clear()
+
+    def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with a memory of its positional arguments."""
+
+        def remembered(*args: Any) -> Any:
+            key = self._key(function.__name__, args)
+            if not self._has(key):
+                self._known[key] = function(*args)
+            return self._known[key]
+
+        return remembered
+
+    def inference(self, infer: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `InferenceClient.infer` with a memory of model and inputs."""
+
+        async def remembered(model: str, inputs: Mapping[str, Any], **others: Any) -> Any:
+            key = self._key(model, sorted(inputs.items()))
+            if not self._has(key):
+                self._known[key] = await infer(model, inputs, **others)
+            return self._known[key]
+
+        return remembered
+
+    def _has(self, key: bytes) -> bool:
+        self.asked += 1
+        self.found += key in self._known
+        return key in self._known
+
+    @staticmethod
+    def _key(name: str, content: object) -> bytes:
+        return name.encode() + hashlib.sha256(pickle.dumps(content, protocol=5)).digest()
+
+
 def _specs(crops: list[tuple[str, int, int]]) -> list[style_pb2.RenditionSpec]:
     return [
         style_pb2.RenditionSpec(name=name, width=width, height=height)
@@ -132,6 +195,7 @@ class Gallery:
         self._deltas: dict[str, list[float]] = defaultdict(list)
         self._failed: Counter[str] = Counter()
         self._similarity: list[float] = []
+        self.squares: dict[str, list[Path]] = defaultdict(list)
         self.failures: list[str] = []
 
     async def picture(self, cell: Cell) -> str:
@@ -151,6 +215,8 @@ class Gallery:
             file = file.replace(" ", "-").replace("#", "")
             (self._out / file).write_bytes(rendition.data)
             files.append(file)
+            if rendition.name == "square":
+                self.squares[cell.photo.stem].append(self._out / file)
         for measure in result.quality.measures:
             if measure.id == "realism.skin_delta_ita":
                 self._deltas[cell.photo.stem].append(measure.value)
@@ -163,6 +229,7 @@ class Gallery:
         every = [abs(value) for values in self._deltas.values() for value in values]
         return {
             "pictures": len(every),
+            "files": sum(1 for _ in self._out.glob("*.jpg")),
             "least similarity": round(min(self._similarity, default=0.0), 3),
             "median |delta ITA|": round(median(every), 2) if every else None,
             "largest |delta ITA|": round(max(every), 2) if every else None,
@@ -174,31 +241,46 @@ class Gallery:
         }
 
 
-async def _make(photos: list[Path], out: Path, minutes: float) -> None:
+async def _make(photos: list[Path], out: Path, minutes: float, full: bool) -> None:
     logs.configure("error")
+    memory = Memory()
     async with (
         run_gateway(Settings(port=0, operations_port=0)) as gateway,
         AsyncHeadshotClient(gateway.address) as client,
     ):
+        # Set from outside: the service itself keeps nothing of a request after its answer.
+        setattr(gateway.client, "infer", memory.inference(gateway.client.infer))  # noqa: B010
+        setattr(rendering, "cut_person", memory.function(rendering.cut_person))  # noqa: B010
         gallery = Gallery(client, out)
         styles = [style.style_id for style in (await client.list_styles()).styles]
-        cells = list(rounds(photos, styles, ["auto", *BACKGROUNDS]))
+        plan = whole if full else rounds
+        cells = list(plan(photos, styles, ["auto", *BACKGROUNDS]))
         rows: dict[Path, list[str]] = {source: [_thumbnail(source, out)] for source in photos}
         begun = time.monotonic()
         made = 0
+        current = None
         for cell in cells:
             spent = time.monotonic() - begun
             if spent > minutes * 60:
                 break
+            if cell.photo != current:
+                memory.forget()
+            current = cell.photo
             rows[cell.photo].append(await gallery.picture(cell))
             made += 1
-            left = minutes * 60 - spent
+            left = (len(cells) - made) * spent / made if full else minutes * 60 - spent
             print(
                 f"{made}/{len(cells)}, {left:.0f} s left: {cell.photo.stem}, {cell.title}",
                 file=sys.stderr,
                 flush=True,
             )
-    summary = {"made": f"{made} of {len(cells)}", **gallery.summary()}
+    summary = {
+        "made": f"{made} of {len(cells)}",
+        "minutes": round((time.monotonic() - begun) / 60, 1),
+        "remembered": f"{memory.found} of {memory.asked} model and cut-out answers",
+        **gallery.summary(),
+    }
+    small_sheet(gallery.squares, out / "small.jpg")
     text = html.escape(json.dumps(summary, indent=1))
     body = "".join(
         f"<h2>{html.escape(source.stem)}</h2><div class=row>{''.join(figures)}</div>"
@@ -210,6 +292,19 @@ async def _make(photos: list[Path], out: Path, minutes: float) -> None:
     )
     (out / "index.html").write_text(page)
     print(json.dumps(summary, indent=1))
+
+
+def small_sheet(squares: Mapping[str, list[Path]], target: Path, side: int = 48) -> None:
+    """Write all squares at `side` px as one picture, a row for each photo."""
+    columns = max((len(files) for files in squares.values()), default=0)
+    if columns == 0:
+        return
+    sheet = Image.new("RGB", (columns * (side + 2), len(squares) * (side + 2)), "white")
+    for row, files in enumerate(squares.values()):
+        for column, file in enumerate(files):
+            tile = Image.open(file).convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (column * (side + 2), row * (side + 2)))
+    sheet.save(target, quality=95)
 
 
 def _thumbnail(source: Path, out: Path) -> str:
@@ -226,7 +321,9 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for page and pictures.")] = Path("out/gallery"),
     only: Annotated[str, typer.Option(help="Only photos whose name contains this.")] = "",
     minutes: Annotated[float, typer.Option(help="Finish the page after this time.")] = 7.0,
-    full: Annotated[bool, typer.Option("--full", help="Make the whole product.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Make every combination, all crops of each.")
+    ] = False,
 ) -> None:
     """Make the gallery."""
     found = sorted(
@@ -237,7 +334,7 @@ def main(
     if not found:
         raise typer.BadParameter(f"no photos in {photos}")
     out.mkdir(parents=True, exist_ok=True)
-    asyncio.run(_make(found, out, math.inf if full else minutes))
+    asyncio.run(_make(found, out, math.inf if full else minutes, full))
     print(f"look at {out / 'index.html'}")
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headshot.imaging.colorimetry import F32, U8, from_lab, to_lab
 from headshot.imaging.enlarge import add_shift
 from headshot.imaging.face import shape_of
-from headshot.imaging.skin import skin_mask, texture
+from headshot.imaging.skin import read_skin, skin_mask, texture
 
 
 class RetouchLevel(StrEnum):
@@ -102,13 +102,19 @@ def apply(
     before = texture(part, points)
     low, low_points, low_scale = _at_work_scale(part, points, face.scale)
     lab = to_lab(low)
-    shift = _shift(lab, low_points, low_scale, strength, colour)
+    mask = skin_mask(lab, low_points)
+    shift = _shift(lab, mask, low_scale, strength, colour)
+    tone = _median_tone(low, low_points)
     out = image.copy()
     for halvings in range(_MAX_HALVINGS + 1):
         share = 0.5**halvings
-        target = from_lab(np.asarray(lab + share * shift, np.float32)).astype(np.int16)
-        difference = target - low
-        difference[np.abs(shift).max(axis=-1) < 0.05] = 0
+        evened = np.asarray(lab + share * shift, np.float32)
+        # Evening out may move the mean as little as one likes: a viewer, and the typology angle,
+        # see the median.
+        moved = _median_tone(from_lab(evened), low_points) - tone
+        target = from_lab(np.asarray(evened - mask[..., None] * moved, np.float32))
+        difference = target.astype(np.int16) - low
+        difference[mask < 0.01] = 0
         new = add_shift(part, np.asarray(difference, np.int16))
         kept = texture(new, points) / max(before, 1e-6)
         if kept >= least:
@@ -147,11 +153,17 @@ def _at_work_scale(
     return low, (points + 0.5) * ratio - 0.5, scale * ratio
 
 
-def _shift(
-    lab: F32, landmarks: NDArray[np.floating], scale: float, strength: float, colour: float
-) -> F32:
+def _median_tone(image: U8, landmarks: NDArray[np.floating]) -> F32:
+    """Return the skin's median CIELAB, float32 [3]; zeros where it lies outside the picture."""
+    try:
+        reading = read_skin(image, landmarks)
+    except ValueError:
+        return np.zeros(3, np.float32)
+    return np.array([reading.lightness, reading.a, reading.b], np.float32)
+
+
+def _shift(lab: F32, mask: F32, scale: float, strength: float, colour: float) -> F32:
     """Return what to add to the Lab picture, float32 [h, w, 3], at full strength."""
-    mask = skin_mask(lab, landmarks)
     fine = _masked_blur(lab, mask, max(0.8, scale / 30))
     broad = _masked_blur(lab, mask, max(1.6, scale / 6))
     blotch = fine - broad
@@ -167,11 +179,7 @@ def _shift(
         bright = float(np.percentile(fine[..., 0][inside], 92))
         shine = np.clip(fine[..., 0] - bright, 0, 12)
         shift[..., 0] -= 0.8 * strength * shine
-    shift *= mask[..., None]
-    # What is evened must not lighten or darken the face as a whole.
-    if float(mask.sum()) > 1:
-        shift -= mask[..., None] * (shift.sum(axis=(0, 1)) / mask.sum())
-    return np.asarray(shift, np.float32)
+    return np.asarray(shift * mask[..., None], np.float32)
 
 
 def _masked_blur(lab: F32, mask: F32, sigma: float) -> F32:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -95,6 +97,17 @@ class TestTone:
         _, report = tone.adjust(backlit, landmarks, alpha)
         assert report.stops > 0
         assert 0 < report.skin.delta_ita <= ToneSpec().max_delta_ita + 0.3
+
+    def test_a_team_gives_up_exposure_before_white_balance(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        dim = lit_by(image, (0.42, 0.35, 0.26))
+        spec = replace(tone.for_team(ToneSpec()), max_delta_ita=4.0, max_delta_ita_poor_light=4.0)
+        _, together = tone.adjust(dim, landmarks, spec=spec)
+        _, alone = tone.adjust(dim, landmarks, spec=replace(spec, balance_first=False))
+        target = spec.temperature
+        assert abs(together.cct_after - target) < 200
+        assert abs(together.cct_after - target) <= abs(alone.cct_after - target)
+        assert abs(together.skin.delta_ita) <= 4.3
 
     def test_exposure_does_not_look_at_the_skin(self, portrait: Portrait) -> None:
         """A darker complexion in the same light must get the same exposure."""
@@ -208,6 +221,24 @@ class TestRetouch:
             assert np.abs(out[eye].astype(int) - image[eye]).max() <= 2
         assert np.array_equal(out[500:], image[500:])
         assert np.array_equal(out[:60], image[:60])
+
+    @pytest.mark.parametrize("level", ["light", "standard"])
+    def test_evening_out_glints_does_not_move_the_skin_tone(
+        self, portrait: Portrait, level: str
+    ) -> None:
+        image, landmarks = portrait
+        rng = np.random.default_rng(2)
+        shiny = image.copy()
+        patches = skin_patches(landmarks, (640, 640)) > 0
+        spots = cv2.GaussianBlur(rng.random((640, 640)).astype(np.float32), (0, 0), 5)
+        shiny[patches & (spots > np.percentile(spots[patches], 75))] = (250, 238, 228)
+        for picture in (image, shiny):
+            out, report = retouch.apply(picture, landmarks, level)
+            assert report.strength > 0
+            change = skin.change_between(
+                skin.read_skin(picture, landmarks), skin.read_skin(out, landmarks)
+            )
+            assert abs(change.delta_ita) < 0.6  # two steps of 8 bit
 
     def test_the_over_smoothing_stop_halves_or_refuses(self, portrait: Portrait) -> None:
         image, landmarks = portrait
