@@ -164,6 +164,9 @@ def create(
     candidates: Annotated[int, typer.Option(help="Candidates to choose from, 1 to 8.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     retouch: Annotated[str, typer.Option(help="none, light or standard.")] = "",
+    lift: Annotated[
+        bool, typer.Option("--lift", help="Expose a face that is in the dark; skin gets lighter.")
+    ] = False,
     allow_unverified: Annotated[bool, typer.Option("--allow-unverified")] = False,
     consent: Annotated[str, typer.Option(help="Consent reference.")] = "",
     sheet: Annotated[bool, typer.Option(help="Also write a contact sheet.")] = True,
@@ -175,6 +178,7 @@ def create(
         seed=seed,
         allow_unverified=allow_unverified,
         include_intermediates=sheet,
+        lift_dark_face=lift,
     )
     if background:
         options.background.CopyFrom(_background(background))

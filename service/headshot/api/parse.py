@@ -96,4 +96,5 @@ def options(message: pb.HeadshotOptions) -> HeadshotOptions:
         include_intermediates=message.include_intermediates,
         previews=message.previews,
         no_degrade=message.no_degrade,
+        lift_dark_face=message.lift_dark_face,
     )

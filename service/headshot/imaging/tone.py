@@ -39,6 +39,10 @@ _LINEAR = srgb_to_linear(np.arange(256, dtype=np.uint8)).astype(np.float64)
 
 _IN_THE_DARK = 140.0
 """Code value, 0..255: in good light the brightest 1% of a person of any complexion is brighter."""
+_LIT = 205.0
+"""Code value that the brightest 1% of a lifted person comes to: a light shirt, a glint on skin."""
+_MOST_LIFT = 1.8
+"""Stops beyond which a phone's shadows are more noise than picture."""
 _ENOUGH = 1500
 """Skin pixels whose median is as good as that of all, within a tenth of a degree."""
 
@@ -58,6 +62,8 @@ class ToneSpec:
         max_delta_ita_poor_light: budget where the exposure is more than a stop off, degrees.
         balance_first: where not all fits the budget, hold back exposure and contrast rather than
             white balance, if that is enough.
+        lift: expose a person who stands in the dark by what is bright on the person, outside the
+            skin-tone budget. The report still tells the whole change of the skin.
     """
 
     white_level: float = 232.0
@@ -69,6 +75,7 @@ class ToneSpec:
     max_delta_ita: float = 1.8
     max_delta_ita_poor_light: float = 6.0
     balance_first: bool = False
+    lift: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_contrast <= 0.4:
@@ -164,16 +171,24 @@ def adjust(
     """
     spec = spec or ToneSpec()
     pixels = skin_pixels(image, landmarks, alpha)
-    before = photo or reading_of(pixels)
-    cast = estimate_cast(image, landmarks)
-    wanted, poor = _want(image, alpha, pixels, cast, spec)
+    before = counted = photo or reading_of(pixels)
+    lifted = _missing_lift(image, alpha) if spec.lift else 0.0
+    raised = _table(_Wanted(lifted, np.zeros(3), 0.0, 0.5))
+    exposed = image
+    if lifted > 0:
+        exposed, pixels = apply_table(image, raised), _through(pixels, raised)
+        counted = reading_of(pixels)
+    cast = estimate_cast(exposed, landmarks)
+    wanted, poor = _want(exposed, alpha, pixels, cast, spec)
     budget = max(spec.max_delta_ita, spec.max_delta_ita_poor_light if poor else 0.0)
-    done, share = _affordable_parts(wanted, pixels, before, budget, spec.balance_first)
+    done, share = _affordable_parts(wanted, pixels, counted, budget, spec.balance_first)
     table = _table(done)
     change = change_between(before, reading_of(_through(pixels, table)))
     gains = np.exp(done.log_gains)
+    if lifted > 0:
+        table = np.stack([table[raised[:, k], k] for k in range(3)], axis=1)
     report = ToneReport(
-        stops=done.stops,
+        stops=done.stops + lifted,
         gains=(float(gains[0]), float(gains[1]), float(gains[2])),
         contrast=done.contrast,
         scale=share,
@@ -189,48 +204,6 @@ def adjust(
 def apply_table(image: U8, table: U8) -> U8:
     """Return uint8 [h, w, 3] through the table uint8 [256, 3] of a ToneReport."""
     return np.asarray(cv2.LUT(image, table.reshape(1, 256, 3)), np.uint8)
-
-
-def temperature_of(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = None) -> float:
-    """Return the CCT, kelvin, of the light that a picture was taken in or balanced to.
-
-    With `alpha` only the subject is looked at, as it must where the background was replaced.
-    """
-    return correlated_colour_temperature(estimate_cast(image, landmarks, alpha).light)
-
-
-def normalise_temperature(
-    image: U8,
-    landmarks: NDArray[np.floating],
-    target: float,
-    alpha: F32 | None = None,
-    *,
-    max_delta_ita: float = 4.0,
-) -> tuple[U8, float]:
-    """Return the picture balanced to a team's colour temperature, and the CCT it then has.
-
-    Args:
-        image: uint8 [h, w, 3].
-        landmarks: [5, 2] in its pixels.
-        target: kelvin, 4000..10000.
-        alpha: float32 [h, w]; then only the subject tells its temperature.
-        max_delta_ita: the balance stops where skin would move further, degrees.
-    """
-    pixels = skin_pixels(image, landmarks)
-    before = reading_of(pixels)
-    result, total = image, np.zeros(3)
-    for _ in range(4):
-        light = estimate_cast(result, landmarks, alpha).light
-        if abs(correlated_colour_temperature(light) - target) < 20:
-            break
-        step = np.log(daylight_rgb(target) / np.maximum(light, 1e-4))
-        total = total + step - step[1]
-        wanted = _Wanted(0.0, total, 0.0, 0.5)
-        share = _largest(wanted.scaled, pixels, before, max_delta_ita) or 0.0
-        result = apply_table(image, _table(wanted.scaled(share)))
-        if share < 1:
-            break
-    return result, temperature_of(result, landmarks, alpha)
 
 
 def _want(
@@ -263,6 +236,16 @@ def _want(
     # person darker than the scene is another matter: how dark the skin is cannot be known.
     poor = abs(missing_stops(scene)) > 1.0
     return _Wanted(stops, log_gains, contrast, pivot), poor
+
+
+def _missing_lift(image: U8, alpha: F32 | None) -> float:
+    """Return the stops that a person in the dark lacks, 0 for one who is not or is not known."""
+    if alpha is None:
+        return 0.0
+    own = _percentile(luma(image)[alpha > 0.9], 99) if (alpha > 0.9).any() else 255.0
+    if own >= _IN_THE_DARK:
+        return 0.0
+    return float(min(np.log2(_decode(_LIT) / max(_decode(own), 1e-4)), _MOST_LIFT))
 
 
 def _percentile(levels: U8, share: float) -> float:

@@ -82,6 +82,7 @@ class HeadshotOptions:
         include_intermediates: return the pictures from the way.
         previews: send a small picture with each step.
         no_degrade: refuse instead of degrading near the deadline.
+        lift_dark_face: expose a person who stands in the dark, whatever it does to the skin's tone.
     """
 
     style_id: str = ""
@@ -97,6 +98,7 @@ class HeadshotOptions:
     include_intermediates: bool = False
     previews: bool = False
     no_degrade: bool = False
+    lift_dark_face: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headshot.errors import StyleError
 from headshot.imaging import renditions
@@ -69,7 +69,8 @@ def resolve(
         if options.background is None
         else _wished_ground(style, options.background, limits or DecodeLimits())
     )
-    return Wish(specs, ground, options.retouch or str(style.retouch), style.tone_spec())
+    tone = replace(style.tone_spec(), lift=options.lift_dark_face)
+    return Wish(specs, ground, options.retouch or str(style.retouch), tone)
 
 
 def _wished_ground(style: Style, wish: BackgroundWish, limits: DecodeLimits) -> BackgroundSpec:

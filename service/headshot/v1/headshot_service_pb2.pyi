@@ -208,7 +208,7 @@ class VerifyResponse(_message.Message):
     def __init__(self, verification: _Optional[_Union[_quality_pb2.Verification, _Mapping]] = ..., photo: _Optional[_Union[_photo_pb2.PhotoVerdict, _Mapping]] = ..., references: _Optional[_Iterable[_Union[_photo_pb2.PhotoVerdict, _Mapping]]] = ..., timings: _Optional[_Union[_timing_pb2.Timings, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class HeadshotOptions(_message.Message):
-    __slots__ = ("style_id", "style_version", "background", "renditions", "candidates", "strength", "steps", "seed", "retouch", "allow_unverified", "include_intermediates", "previews", "no_degrade")
+    __slots__ = ("style_id", "style_version", "background", "renditions", "candidates", "strength", "steps", "seed", "retouch", "allow_unverified", "include_intermediates", "previews", "no_degrade", "lift_dark_face")
     STYLE_ID_FIELD_NUMBER: _ClassVar[int]
     STYLE_VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +222,7 @@ class HeadshotOptions(_message.Message):
     INCLUDE_INTERMEDIATES_FIELD_NUMBER: _ClassVar[int]
     PREVIEWS_FIELD_NUMBER: _ClassVar[int]
     NO_DEGRADE_FIELD_NUMBER: _ClassVar[int]
+    LIFT_DARK_FACE_FIELD_NUMBER: _ClassVar[int]
     style_id: str
     style_version: str
     background: _style_pb2.Background
@@ -235,7 +236,8 @@ class HeadshotOptions(_message.Message):
     include_intermediates: bool
     previews: bool
     no_degrade: bool
-    def __init__(self, style_id: _Optional[str] = ..., style_version: _Optional[str] = ..., background: _Optional[_Union[_style_pb2.Background, _Mapping]] = ..., renditions: _Optional[_Iterable[_Union[_style_pb2.RenditionSpec, _Mapping]]] = ..., candidates: _Optional[int] = ..., strength: _Optional[float] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., retouch: _Optional[_Union[_style_pb2.RetouchLevel, str]] = ..., allow_unverified: _Optional[bool] = ..., include_intermediates: _Optional[bool] = ..., previews: _Optional[bool] = ..., no_degrade: _Optional[bool] = ...) -> None: ...
+    lift_dark_face: bool
+    def __init__(self, style_id: _Optional[str] = ..., style_version: _Optional[str] = ..., background: _Optional[_Union[_style_pb2.Background, _Mapping]] = ..., renditions: _Optional[_Iterable[_Union[_style_pb2.RenditionSpec, _Mapping]]] = ..., candidates: _Optional[int] = ..., strength: _Optional[float] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., retouch: _Optional[_Union[_style_pb2.RetouchLevel, str]] = ..., allow_unverified: _Optional[bool] = ..., include_intermediates: _Optional[bool] = ..., previews: _Optional[bool] = ..., no_degrade: _Optional[bool] = ..., lift_dark_face: _Optional[bool] = ...) -> None: ...
 
 class CreateHeadshotRequest(_message.Message):
     __slots__ = ("photos", "identity_template", "options", "consent_reference", "priority", "validate_only", "request_id")

@@ -135,15 +135,34 @@ class TestTone:
         out, _ = tone.adjust(lit_by(image, (0.4, 0.4, 0.4)), landmarks, spec=free)
         assert (out == 255).all(axis=-1).mean() < 0.005
 
-    def test_a_team_comes_to_one_temperature_within_200_kelvin(self, portrait: Portrait) -> None:
+    def test_a_person_in_the_dark_is_lifted_only_when_that_is_asked_for(
+        self, portrait: Portrait, alpha: material.F32
+    ) -> None:
         image, landmarks = portrait
-        temperatures = []
-        for gains in ((1.0, 1.0, 1.0), (1.06, 1.0, 0.92), (0.95, 1.0, 1.08)):
-            _, kelvin = tone.normalise_temperature(
-                lit_by(image, gains), landmarks, 6400, max_delta_ita=8
-            )
-            temperatures.append(kelvin)
-        assert max(temperatures) - min(temperatures) <= 200
+        dark = lit_by(image, (0.25, 0.25, 0.25))
+        backlit = np.where(alpha[..., None] > 0.5, dark, 235).astype(np.uint8)
+        kept, report = tone.adjust(backlit, landmarks, alpha)
+        lifted, other = tone.adjust(backlit, landmarks, alpha, ToneSpec(lift=True))
+        assert report.stops < 0.3
+        assert 1.0 < other.stops < 2.5
+        assert other.skin.delta_ita > 8  # told, not hidden
+        before = skin.read_skin(image, landmarks)
+        truth = skin.read_skin(lifted, landmarks)
+        assert abs(truth.lightness - before.lightness) < 12
+        assert skin.read_skin(kept, landmarks).lightness < before.lightness - 25
+        assert np.array_equal(tone.apply_table(backlit, other.table), lifted)
+
+    def test_a_well_lit_person_is_not_lifted(self, portrait: Portrait, alpha: material.F32) -> None:
+        """A dark complexion has glints, eyes and cloth that are bright: it is no darkness."""
+        image, landmarks = portrait
+        mask = cv2.GaussianBlur(
+            (skin.face_mask(landmarks, (640, 640)) / 255).astype(np.float32), (0, 0), 6
+        )[..., None]
+        darker = np.asarray(lit_by(image, (0.35, 0.3, 0.27)) * mask + image * (1 - mask), np.uint8)
+        for picture in (image, darker):
+            same, _ = tone.adjust(picture, landmarks, alpha)
+            asked, _ = tone.adjust(picture, landmarks, alpha, ToneSpec(lift=True))
+            assert np.array_equal(same, asked)
 
     def test_skin_tone_hardly_changes_over_the_real_photos_and_alike_in_every_group(
         self, photos: list[str]
