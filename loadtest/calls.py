@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import skimage.data
@@ -100,12 +100,14 @@ class Row:
         service: the RPC as a client sees it.
         direct: the same result from decoded pixels.
         decode: decoding the request's photos, one after the other.
+        stages: medians of what the service says of each stage: total, queue, compute, wire.
     """
 
     call: str
     service: float
     direct: float
     decode: float
+    stages: dict[str, dict[str, float]]
 
     @property
     def added(self) -> float:
@@ -118,10 +120,26 @@ class Row:
         return self.decode + _ALLOWED_MS
 
 
-async def _timed(work: Callable[[], Awaitable[object]]) -> float:
+async def _timed(work: Callable[[], Awaitable[Any]]) -> tuple[float, Any]:
     begun = time.perf_counter()
-    await work()
-    return (time.perf_counter() - begun) * 1e3
+    answer = await work()
+    return (time.perf_counter() - begun) * 1e3, answer
+
+
+def _medians(answers: list[Any]) -> dict[str, dict[str, float]]:
+    """Return the medians of the timings in the service's answers, milliseconds."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for answer in answers:
+        whole = found.setdefault("whole", {})
+        whole.setdefault("total", []).append(answer.timings.total_ms)
+        for stage in answer.timings.stages:
+            parts = found.setdefault(stage.stage, {})
+            for name in ("total", "queue", "compute", "wire"):
+                parts.setdefault(name, []).append(getattr(stage, f"{name}_ms"))
+    return {
+        stage: {name: float(np.median(values)) for name, values in parts.items()}
+        for stage, parts in found.items()
+    }
 
 
 async def measure(address: str, triton_url: str, repository: Path, rounds: int) -> list[Row]:
@@ -138,23 +156,26 @@ async def measure(address: str, triton_url: str, repository: Path, rounds: int) 
         ):
             maker = RequestMaker(Work.model_validate({"kind": kind}), [data])
 
-            async def ask(maker: RequestMaker = maker) -> object:
+            async def ask(maker: RequestMaker = maker) -> Any:
                 return await maker.send(caller, 0)
 
             async def without(ways: Callable[[Pixels], Awaitable[object]] = ways) -> object:
                 return await ways(pixels)
 
             spent: dict[str, list[float]] = {"service": [], "direct": [], "decode": []}
+            answers = []
             for index in range(rounds + 3):
                 begun = time.perf_counter()
                 decode_photo(data, long_side=WORKING_SIDE)
                 took = {"decode": (time.perf_counter() - begun) * 1e3 * decodes}
-                took |= {"service": await _timed(ask), "direct": await _timed(without)}
+                took["service"], answer = await _timed(ask)
+                took["direct"], _ = await _timed(without)
                 if index >= 3:
+                    answers.append(answer)
                     for key, value in took.items():
                         spent[key].append(value)
             middle = {key: float(np.median(values)) for key, values in spent.items()}
-            rows.append(Row(name, **middle))
+            rows.append(Row(name, **middle, stages=_medians(answers)))
     return rows
 
 
@@ -170,6 +191,12 @@ def table(rows: list[Row]) -> str:
             f"{row.call:<16} {row.service:10.1f} {row.direct:10.1f} {row.added:9.1f} "
             f"{row.decode:10.1f} {row.allowed:11.1f}{held}"
         )
+    for row in rows:
+        told = "; ".join(
+            f"{stage} {' '.join(f'{name} {value:.1f}' for name, value in parts.items())}"
+            for stage, parts in row.stages.items()
+        )
+        lines.append(f"{row.call}, as the service tells, ms: {told}")
     return "\n".join(lines)
 
 

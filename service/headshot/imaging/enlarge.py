@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+_LONGEST_RUN = 16
 
 
 def enlarged_block(
@@ -20,9 +23,17 @@ def enlarged_block(
         block: (x0, y0, x1, y1) in its pixels.
 
     Returns:
-        [y1 - y0, x1 - x0] or [..., c], dtype of `small`.
+        [y1 - y0, x1 - x0] or [..., c], dtype of `small`; perhaps a view.
     """
     x0, y0, x1, y1 = block
+    columns = _aligned(small.shape[1], size[0], x0, x1)
+    rows = _aligned(small.shape[0], size[1], y0, y1)
+    if small.dtype == np.float32 and columns is not None and rows is not None:
+        # Several times faster than a warp, and the same to the last bit or two.
+        (left, right, wide), (top, low, high) = columns, rows
+        made = cv2.resize(small[top:low, left:right], (wide, high), interpolation=cv2.INTER_LINEAR)
+        x, y = x0 - left * size[0] // small.shape[1], y0 - top * size[1] // small.shape[0]
+        return made[y : y + y1 - y0, x : x + x1 - x0]
     sx, sy = small.shape[1] / size[0], small.shape[0] / size[1]
     # Centres of output pixels in coordinates of the small map.
     matrix = np.array([[sx, 0, (x0 + 0.5) * sx - 0.5], [0, sy, (y0 + 0.5) * sy - 0.5]])
@@ -33,6 +44,22 @@ def enlarged_block(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
+
+
+def _aligned(small: int, large: int, first: int, last: int) -> tuple[int, int, int] | None:
+    """Return the samples that pixels first..last need, and how many pixels those make.
+
+    None where no short run of samples makes a whole number of pixels, so that a part of the map
+    cannot be resized on its own.
+    """
+    parts = math.gcd(small, large)
+    samples, pixels = small // parts, large // parts
+    if samples > _LONGEST_RUN:
+        return None
+    # A run more on both sides: the edge of what is resized has no neighbours to mix with.
+    begin = max(0, first // pixels - 1)
+    end = min(parts, -(-last // pixels) + 1)
+    return begin * samples, end * samples, (end - begin) * pixels
 
 
 def runs(columns: NDArray[np.intp], gap: int) -> list[tuple[int, int]]:

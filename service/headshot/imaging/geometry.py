@@ -266,24 +266,31 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
 def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """Average down to (width, height), no larger than the image.
 
-    Halved as long as that is exact, which is many times faster than areas with fractions. What is
-    left is done by areas, or bicubic where it is so little that nothing can alias (54 dB or more
-    from Lanczos over the whole, as areas alone are).
+    Areas with fractions are many times slower than halving, which is exact. So a picture of more
+    than twice the size is halved, after or before the odd ratio that is left: bicubic at the end
+    where that is so little that nothing can alias, else bilinear at the beginning, which the
+    halvings then average (53 dB or more from areas over the whole).
 
     Args:
         image: uint8 or float32 [h,w] or [h,w,c].
         size: (width, height).
     """
+    height, width = image.shape[:2]
+    halvings = 0
+    while width >= size[0] << (halvings + 1) and height >= size[1] << (halvings + 1):
+        halvings += 1
     made = image
-    while all(
-        side % 2 == 0 and side >= 2 * wanted
-        for side, wanted in zip(made.shape[1::-1], size, strict=True)
-    ):
+    even = width % (1 << halvings) == 0 and height % (1 << halvings) == 0
+    little = even and width >> halvings <= 1.25 * size[0] and halvings > 0
+    if halvings > 0 and not little:
+        start = (size[0] << halvings, size[1] << halvings)
+        if start != (width, height):
+            made = np.asarray(cv2.resize(made, start), image.dtype)
+    for _ in range(halvings):
         half = (made.shape[1] // 2, made.shape[0] // 2)
         made = np.asarray(cv2.resize(made, half, interpolation=cv2.INTER_AREA), image.dtype)
     if made.shape[1::-1] == size:
         return np.ascontiguousarray(made)
-    little = made is not image and made.shape[1] <= 1.25 * size[0]
     method = cv2.INTER_CUBIC if little else cv2.INTER_AREA
     return np.asarray(cv2.resize(made, size, interpolation=method), image.dtype)
 

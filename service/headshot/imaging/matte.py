@@ -178,19 +178,43 @@ def draw(matte: LinearMatte, guide: U8) -> F32:
 
     The linear function where the matte is unsure, the enlarged rough matte elsewhere.
     """
+    alpha = np.empty(guide.shape[:2], np.float32)
+    for band in bands(matte, guide, 1):
+        draw_band(matte, guide, alpha, band)
+    return alpha
+
+
+def bands(matte: LinearMatte, guide: U8, count: int) -> list[tuple[int, int]]:
+    """Return (first, last + 1) rows of the fitted picture, of parts that can be drawn apart."""
+    rows = matte.rough.shape[0]
+    step = _step(rows, guide)
+    each = -(-rows // (count * step)) * step
+    return [(top, min(rows, top + each)) for top in range(0, rows, each)]
+
+
+def _step(rows: int, guide: U8) -> int:
+    return max(1, _BAND * rows // len(guide))
+
+
+def draw_band(matte: LinearMatte, guide: U8, alpha: F32, band: tuple[int, int]) -> None:
+    """Do for one of `bands` what `draw` does; alpha float32 [H, W] is written in its rows."""
     height, width = guide.shape[:2]
     h0 = matte.rough.shape[0]
-    sure = (matte.rough > 0.5).astype(np.float32)
-    alpha = np.asarray(
-        cv2.resize(sure, (width, height), interpolation=cv2.INTER_NEAREST), np.float32
-    )
-    for top0 in range(0, h0, max(1, _BAND * h0 // height)):
-        low0 = min(h0, top0 + max(1, _BAND * h0 // height))
+    first, last = band
+    part = slice(first * height // h0, last * height // h0)
+    # Nearest, as cv2.resize does it: the sample that the pixel's corner lies in.
+    rows = np.arange(part.start, part.stop) * h0 // height
+    columns = np.arange(width) * matte.rough.shape[1] // width
+    if rows.size:
+        sure = (matte.rough[rows[0] : rows[-1] + 1] > 0.5).astype(np.float32)
+        np.take(sure.take(columns, axis=1), rows - rows[0], axis=0, out=alpha[part])
+    step = _step(h0, guide)
+    for top0 in range(first, last, step):
+        low0 = min(last, top0 + step)
         columns = np.flatnonzero(matte.unsure[top0:low0].any(axis=0))
         # Runs of columns, so that the empty middle between both shoulders costs nothing.
         for left0, right0 in runs(columns, 24):
             _apply_block(matte.coefficients, guide, alpha, (top0, low0, left0, right0))
-    return alpha
 
 
 def _apply_block(

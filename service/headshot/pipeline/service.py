@@ -29,6 +29,7 @@ from headshot.pipeline import (
     wishes,
 )
 from headshot.pipeline.call import Call
+from headshot.pipeline.concurrency import together
 from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
@@ -184,15 +185,25 @@ class Pipeline:
         with call.stage("matte"):
             small = await pictures.matte(self._engine, call, image)
 
-            def refine() -> MatteResult:
-                alpha = mattes.refine_alpha(mattes.clean(small), image)
+            def fit() -> mattes.LinearMatte:
+                return mattes.fit(mattes.clean(small), image)
+
+            fitted = await self.off_loop(call, fit)
+            alpha = np.empty(image.shape[:2], np.float32)
+            # A picture has millions of pixels: every thread draws a part of it.
+            parts = mattes.bands(fitted, image, self._settings.imaging_threads)
+            await together(
+                self.off_loop(call, mattes.draw_band, fitted, image, alpha, part) for part in parts
+            )
+
+            def finish() -> MatteResult:
                 opacity = np.asarray(cv2.convertScaleAbs(alpha, alpha=255), np.uint8)
                 if not cutout:
                     return MatteResult(opacity, None)
                 colours = foreground.estimate(image, alpha)
                 return MatteResult(opacity, np.dstack([colours, opacity]))
 
-            return await self.off_loop(call, refine)
+            return await self.off_loop(call, finish)
 
     async def upscale(self, call: Call, photo: PhotoInput) -> Image:
         """Enlarge a picture by the upscaler's factor."""

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from headshot.imaging import compose, foreground, grain, light, matte
 from headshot.imaging.colorimetry import to_lab
+from headshot.imaging.enlarge import enlarged_block
 from headshot.imaging.framing import Crop
 
 from tests.unit.craft import material
@@ -186,3 +187,38 @@ class TestGrain:
         first = grain.match(ground, wanted, seed=4)
         assert np.array_equal(first, grain.match(ground, wanted, seed=4))
         assert not np.array_equal(first, grain.match(ground, wanted, seed=5))
+
+
+@pytest.mark.parametrize(
+    ("small", "large"),
+    [((512, 512), (2048, 2048)), ((384, 512), (1152, 1536)), ((512, 341), (3000, 1998))],
+)
+def test_a_block_of_an_enlarged_map_is_that_part_of_the_whole(
+    small: tuple[int, int], large: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(4)
+    map_ = cv2.GaussianBlur(random.random((small[1], small[0], 4)).astype(np.float32), (0, 0), 3)
+    whole = cv2.resize(map_, large, interpolation=cv2.INTER_LINEAR)
+    for _ in range(20):
+        x0, x1 = sorted(random.choice(large[0] + 1, 2, replace=False))
+        y0, y1 = sorted(random.choice(large[1] + 1, 2, replace=False))
+        block = enlarged_block(map_, large, (int(x0), int(y0), int(x1), int(y1)))
+        # A warp rounds its coordinates to 1/32 of a sample.
+        np.testing.assert_allclose(block, whole[y0:y1, x0:x1], atol=4e-3)
+
+
+@pytest.mark.parametrize("size", [(640, 640), (90, 61), (1501, 1999)])
+def test_a_matte_drawn_in_parts_is_the_matte_drawn_at_once(size: tuple[int, int]) -> None:
+    random = np.random.default_rng(5)
+    guide = cv2.resize(random.integers(0, 256, (40, 30, 3), np.uint8), size)
+    rough = np.clip(
+        cv2.resize(random.random((9, 7)).astype(np.float32), (120, 160)) * 2 - 0.5, 0, 1
+    )
+    fitted = matte.fit(np.asarray(rough, np.float32), guide)
+    for count in (2, 3, 16):
+        parts = matte.bands(fitted, guide, count)
+        assert len(parts) <= count
+        drawn = np.full(guide.shape[:2], np.nan, np.float32)
+        for part in parts:
+            matte.draw_band(fitted, guide, drawn, part)
+        assert np.array_equal(drawn, matte.draw(fitted, guide))
