@@ -180,7 +180,11 @@ class Choice:
     insightface: str = ""
 
 
-_CONTROL_CHECKPOINTS = {"pose": "controlnet-openpose", "canny": "controlnet-canny"}
+_CONTROL_CHECKPOINTS = {
+    "pose": "controlnet-openpose",
+    "canny": "controlnet-canny",
+    "depth": "controlnet-depth",
+}
 
 
 class Folder:
@@ -297,13 +301,28 @@ def _public_denoiser(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
     control = None
     if choice.control:
         control = control_of(FULL)
-        path = choice.control_file
-        if path is None:
-            sources.append(_CONTROL_CHECKPOINTS[choice.control])
-            path = folder.path(sources[-1])
+        path, source = control_source(folder, choice)
+        sources.append(source)
         checkpoints.fill_control(control, checkpoints.read(path))
     model = models.denoiser(unet, choice.canvas, 16, control, choice.control)
     return (replace(model, sources=tuple(sources)),)
+
+
+def control_source(folder: Folder, choice: Choice) -> tuple[Path, str]:
+    """Return a ControlNet's file and its source: a name of the manifest, or the file's hash.
+
+    Raises:
+        FileNotFoundError: not pulled, or a kind that the manifest does not have.
+    """
+    if choice.control_file is not None:
+        # The licence check reads it like the hashes of the manifest.
+        return choice.control_file, sha256_of(choice.control_file)
+    name = _CONTROL_CHECKPOINTS.get(choice.control)
+    if name is None:
+        raise FileNotFoundError(
+            f"no {choice.control} ControlNet is in the manifest: give --control-file"
+        )
+    return folder.path(name), name
 
 
 def _public_latents(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:

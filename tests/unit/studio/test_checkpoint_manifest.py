@@ -39,6 +39,10 @@ def test_every_studio_file_may_be_used_commercially_and_is_pinned() -> None:
     assert all(file.commercial and file.size and file.url.startswith("https://") for file in studio)
 
 
+def test_every_file_of_the_shipped_manifest_states_its_size() -> None:
+    assert [file.name for file in load_manifest().files if file.size is None] == []
+
+
 def test_the_required_studio_files_feed_every_stage() -> None:
     stages = {file.stage for file in load_manifest().select("studio")}
     assert stages == {
