@@ -139,12 +139,8 @@ def ensure_plan(
 
 def check_plan(target: Target) -> list[accuracy.Difference]:
     """Compare the plan with its graph on seeded inputs of the usual shapes."""
-    import onnxruntime as ort  # noqa: PLC0415 - only the check runs the graph
-
     inputs = accuracy.random_inputs(target.config, target.profiles)
-    session = ort.InferenceSession(str(target.graph), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    reference = dict(zip(names, session.run(names, inputs), strict=True))
+    reference = accuracy.run_graph(target.graph, inputs, target.precision)
     return accuracy.compare(
         reference, runtime.run(target.plan.read_bytes(), inputs), target.precision
     )
@@ -171,6 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tensorrt-major", type=int, default=11, help="for --dry-run")
     parser.add_argument("--force", action="store_true", help="build current plans, too")
     parser.add_argument("--fp16", action="store_true", help="TensorRT 10, float32 graphs")
+    parser.add_argument("--bf16", action="store_true", help="TensorRT 10, float32 graphs")
     parser.add_argument("--version-compatible", action="store_true")
     parser.add_argument("--hardware-compatible", action="store_true", help="Ampere and later")
     parser.add_argument("--optimization-level", type=int, default=3, choices=range(6))
@@ -178,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--skip-accuracy", action="store_true")
     options = parser.parse_args(arguments)
     base = Options(
-        flags=("fp16",) if options.fp16 else (),
+        flags=tuple(flag for flag in ("fp16", "bf16") if getattr(options, flag)),
         version_compatible=options.version_compatible,
         hardware_compatible=options.hardware_compatible,
         optimization_level=options.optimization_level,

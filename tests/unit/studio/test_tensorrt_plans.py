@@ -264,6 +264,38 @@ def test_comparison_counts_levels_for_pictures_and_parts_for_the_rest() -> None:
     assert accuracy.compare(reference, far, "bfloat16")[1].relative == pytest.approx(0.1, rel=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_graph_to_compare_with_runs_in_every_precision(tmp_path: Path, precision: str) -> None:
+    kind = {"float32": TensorProto.FLOAT, "bfloat16": TensorProto.BFLOAT16}[precision]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["a"], to=kind),
+            helper.make_node("MatMul", ["a", "a"], ["b"]),
+            helper.make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT),
+        ],
+        "toy",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 2])],
+    )
+    path = tmp_path / "model.onnx"
+    opset = [helper.make_opsetid("", 22)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    x = np.array([[1.001, 0.0], [0.0, 3.0]], np.float32)
+    found = accuracy.run_graph(path, {"x": x}, precision)["y"]
+    assert found[0, 0] == pytest.approx(1.0 if precision == "bfloat16" else 1.001**2, abs=1e-6)
+
+
+@pytest.mark.parametrize("flags", [["--bf16"], ["--fp16", "--bf16"]])
+def test_flags_of_tensorrt_10_reach_the_command(
+    target: Target, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    arguments = ["--repository", str(tmp_path / "repository"), "--dry-run"]
+    assert build.main([*arguments, "--tensorrt-major", "10", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert all(flag in shown for flag in flags)
+    assert "--stronglyTyped" not in shown
+
+
 @pytest.mark.parametrize(
     "answer",
     [
