@@ -33,8 +33,6 @@ from export_scripts.studio.stack import random_stack
 
 ROOT = Path(__file__).parents[2]
 CANVAS = 256
-# The same graph as canny's, other weights: of these the float16 one alone, which a GPU serves.
-_ONE_PRECISION = {"denoiser-pose", "denoiser-depth", "denoiser-segmentation"}
 
 
 @dataclass(frozen=True)
@@ -62,11 +60,7 @@ class Row:
         """Whether the error is within the precision's tolerance and rows are independent."""
         if self.error is None:
             return False
-        # OpenVINO may order sums of a batch differently from those of one row.
-        rows = 0.0 if self.error.runtime == "onnxruntime" else self.error.absolute
-        return self.error.relative <= parity.TOLERANCE[self.precision] and self.error.rows <= max(
-            rows, 1e-6
-        )
+        return self.error.relative <= parity.TOLERANCE[self.precision] and self.error.rows <= 1e-6
 
 
 def variant_of(model: StudioModel) -> str:
@@ -118,11 +112,7 @@ def export_all(scratch: Path, repository: Path, alternatives: Path, *, quick: bo
 
 def precisions_of(model: StudioModel, *, quick: bool) -> tuple[Precision, ...]:
     """Choose the precisions to compare; one of them is what the embedded Triton serves."""
-    if f"{model.name}-{variant_of(model)}" in _ONE_PRECISION:
-        return model.precisions[:1]
-    if quick:
-        return (Precision.FLOAT32,)
-    return model.precisions
+    return (Precision.FLOAT32,) if quick else model.precisions
 
 
 def serve(

@@ -35,8 +35,18 @@ from export_scripts.studio.stack import (
 )
 
 
-def precision_for(model: StudioModel, wanted: Precision) -> Precision:
-    """Return the wanted precision, or the model's own where it does not hold that one."""
+def precision_for(
+    model: StudioModel, wanted: Precision, *, float16_latents: bool = False
+) -> Precision:
+    """Return the wanted precision, or the model's own where it does not hold that one.
+
+    Args:
+        model: what is exported.
+        wanted: the precision asked for.
+        float16_latents: float16 for models that prefer bfloat16, too.
+    """
+    if wanted is Precision.FLOAT16 and model.precisions[0] is not wanted and not float16_latents:
+        return model.precisions[0]
     return wanted if wanted in model.precisions else model.precisions[0]
 
 
@@ -55,9 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--verifier", action="store_true", help="SFace beside the recogniser")
     parser.add_argument("--precision", type=Precision, default=Precision.FLOAT16,
                         choices=list(Precision))  # fmt: skip
+    parser.add_argument(
+        "--float16-latents", action="store_true",
+        help="latent encoder and decoder in float16, too, for GPUs without bfloat16",
+    )  # fmt: skip
     parser.add_argument("--canvas", type=int, default=512)
     parser.add_argument("--control", choices=CONTROLS, default="", help="ControlNet in the graph")
-    parser.add_argument("--control-file", type=Path, help="its checkpoint (depth, segmentation)")
+    parser.add_argument("--control-file", type=Path, help="its checkpoint (segmentation)")
     parser.add_argument("--recogniser", choices=("auraface", "sface"), default="auraface")
     parser.add_argument("--match-threshold", type=float, default=0.45)
     parser.add_argument(
@@ -94,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
             model = random_stack(width, options.canvas, names=(name,), variants=False)[0]
         else:
             model = public_model(name, folder, choice)
-        precision = precision_for(model, options.precision)
+        precision = precision_for(model, options.precision, float16_latents=options.float16_latents)
         hashes = folder.hashes(model.sources) if folder else ""
         for sha256 in filter(None, hashes.split(",")):
             check_content(sha256, mode, load_manifest())

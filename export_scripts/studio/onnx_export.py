@@ -10,19 +10,29 @@ import warnings
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import torch
+from onnx_ir.passes import common
 from onnxscript import optimizer
 from torch import nn
 
+from export_scripts.studio.bfloat16 import MOVES
 from export_scripts.studio.spec import Port, Precision, StudioModel
 
 OPSET = 18
+BFLOAT16_OPSET = 22
+"""The first in which convolutions and instance norms take bfloat16."""
 EXTERNAL_ABOVE = 1 << 20
 """Bytes of weights above which they go to model.onnx.data (a protobuf ends at 2 GiB)."""
 
 
 class ExportError(Exception):
     """A graph that does not follow the model's ports."""
+
+
+def opset_of(precision: Precision) -> int:
+    """Return the opset that a precision's graphs are written in."""
+    return BFLOAT16_OPSET if precision is Precision.BFLOAT16 else OPSET
 
 
 def cast_network(network: nn.Module, precision: Precision) -> nn.Module:
@@ -64,7 +74,9 @@ def export(model: StudioModel, folder: Path, precision: Precision) -> Path:
             (work / "model.onnx").write_bytes(model.wrap(precision))
         else:
             _export_torch(model, work / "model.onnx", precision)
-        check_ports(onnx.load(work / "model.onnx", load_external_data=False), model)
+        graph = onnx.load(work / "model.onnx", load_external_data=False)
+        check_ports(graph, model)
+        check_operators(graph, model.name)
         # Data first: whoever sees the new graph must find its weights.
         for path in sorted(work.iterdir(), key=lambda item: item.suffix != ".data"):
             shutil.move(path, folder / path.name)
@@ -86,7 +98,7 @@ def _export_torch(model: StudioModel, path: Path, precision: Precision) -> None:
             input_names=[port.name for port in model.inputs],
             output_names=[port.name for port in model.outputs],
             dynamic_shapes=tuple(shapes),
-            opset_version=OPSET,
+            opset_version=opset_of(precision),
             dynamo=True,
             # Its pattern rewriting takes as long as all the rest, and the runtimes do the same.
             optimize=False,
@@ -94,14 +106,58 @@ def _export_torch(model: StudioModel, path: Path, precision: Precision) -> None:
         )
     if program is None:
         raise ExportError(f"{model.name}: the exporter gave no program")
-    # Folding computes bfloat16 constants in float32 and leaves them so.
-    if precision is not Precision.BFLOAT16:
-        optimizer.fold_constants(program.model)
-        optimizer.remove_unused_nodes(program.model)
+    _tidy(program.model)
     weights = sum(
         tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
     )
     program.save(str(path), external_data=weights > EXTERNAL_ABOVE)
+
+
+def _tidy(model: ir.Model) -> None:
+    """Fold constants, and sequences and CastLike with them: TensorRT has neither."""
+    for last in (False, True):
+        optimizer.fold_constants(model, should_fold=_may_fold)
+        optimizer.remove_unused_nodes(model)
+        if not last:
+            # Sequences are gone now, which know no bfloat16: with them this would give up. The
+            # exporter leaves its function bodies without types, and CastLike needs them.
+            common.ShapeInferencePass()(model)
+
+
+def _may_fold(node: ir.Node) -> bool | None:
+    # The evaluator computes bfloat16 in float32 and leaves the result so.
+    narrow = any(
+        value is not None and value.dtype is ir.DataType.BFLOAT16
+        for value in (*node.inputs, *node.outputs)
+    )
+    return False if narrow and node.op_type not in MOVES else None
+
+
+# What the exporter may leave and TensorRT's parser does not read.
+_NOT_IN_TENSORRT = {"CastLike"}
+
+
+def check_operators(graph: onnx.ModelProto, name: str) -> None:
+    """Check that TensorRT's parser knows a graph's operators and that its types agree.
+
+    Args:
+        graph: the graph, with or without its external data.
+        name: for the message.
+
+    Raises:
+        ExportError: a sequence, a local function or CastLike; or tensors of two types where an
+            operator wants one.
+    """
+    found = {node.op_type for node in graph.graph.node}
+    wrong = sorted({kind for kind in found if "Sequence" in kind} | (found & _NOT_IN_TENSORRT)) + [
+        function.name for function in graph.functions
+    ]
+    if wrong:
+        raise ExportError(f"{name}: TensorRT does not read {', '.join(wrong)}")
+    try:
+        onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ExportError(f"{name}: {error}") from error
 
 
 def _dynamic_sizes(port: Port) -> dict[int, torch.export.Dim]:

@@ -69,8 +69,8 @@ class StudioModel:
         sources: checkpoint names (manifest) that the weights come from; empty: random weights.
         wrap: for networks that exist as ONNX only: builds the graph instead of torch's exporter.
         queue_us: microseconds that the batcher may wait for more rows.
-        unordered: rows of the outputs are sorted by the second one, a score, whose ties fall
-            differently in float16: parity then compares the scores alone.
+        unordered: the outputs are boxes, scores and landmarks sorted by score, whose near ties fall
+            differently in 16 bits: parity then looks for each face in the reference's list.
     """
 
     name: str

@@ -21,7 +21,7 @@ from onnx import compose, numpy_helper, version_converter
 from torch import Tensor, nn
 
 from export_scripts.studio.half import to_half
-from export_scripts.studio.onnx_export import OPSET
+from export_scripts.studio.onnx_export import OPSET, opset_of
 from export_scripts.studio.spec import Port, Precision
 
 
@@ -160,20 +160,20 @@ def wrap(
         A graph whose tensors are called like the ports.
     """
     inputs, outputs = ports
+    opset = opset_of(precision)
     body = onnx.ModelProto()
-    body.CopyFrom(published.graph)
+    body.CopyFrom(_modern(published.graph, opset))
     if precision is not Precision.FLOAT32:
         body = to_half(body, precision)
     source = body.graph.input[0].name
     example = _example(inputs, 2 if published.batched else 1)
-    head = _part(before, example, [port.name for port in inputs], ["planes"])
+    head = _modern(_part(before, example, [port.name for port in inputs], ["planes"]), opset)
     with torch.no_grad():
         planes = before(*example)
     # By the float32 graph: ONNX Runtime's CPU has no bfloat16, and the heads' types are the same.
     heads = _run(published.graph, source, planes, published.outputs)
-    tail = _part(
-        after, heads, [f"head_{i}" for i in range(len(heads))], [port.name for port in outputs]
-    )
+    names = [f"head_{i}" for i in range(len(heads))]
+    tail = _modern(_part(after, heads, names, [port.name for port in outputs]), opset)
     for graph, mark in ((head, "in/"), (body, "net/"), (tail, "out/")):
         compose.add_prefix(graph, mark, inplace=True)
         graph.ir_version = max(head.ir_version, 10)
@@ -241,11 +241,11 @@ def _run(
     return tuple(torch.from_numpy(np.array(array)) for array in found)
 
 
-def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
+def _modern(model: onnx.ModelProto, opset: int = OPSET) -> onnx.ModelProto:
     versions = {item.domain: item.version for item in model.opset_import}
-    if versions.get("", OPSET) >= OPSET:
+    if versions.get("", opset) >= opset:
         return model
-    return version_converter.convert_version(model, OPSET)
+    return version_converter.convert_version(model, opset)
 
 
 def _rename(model: onnx.ModelProto, names: dict[str, str]) -> None:
