@@ -132,7 +132,7 @@ def serve(
     return findings
 
 
-def other_checks(repository: Path, python: Path) -> list[dict[str, object]]:
+def other_checks(repository: Path, python: Path, photo: Path) -> list[dict[str, object]]:
     """Run what has commands of its own: tests of the exporters, engine plans, deployment files."""
     here = [sys.executable, "-m"]
     there = [str(python), "-m"]
@@ -153,7 +153,7 @@ def other_checks(repository: Path, python: Path) -> list[dict[str, object]]:
         print(name, file=sys.stderr, flush=True)
         done = subprocess.run(
             command, cwd=ROOT, check=False, capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path, "HEADSHOT_EXAMPLE_PHOTO": str(photo)},
         )  # fmt: skip
         last = (done.stdout.strip() or done.stderr.strip() or "-").splitlines()[-1]
         findings.append({"name": name, "holds": done.returncode == 0, "detail": last[:140]})
@@ -228,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
         findings = serve(
             repository, alternatives, options.service_python, photo, scratch / "served.json"
         )
-        findings += other_checks(repository, options.service_python)
+        findings += other_checks(repository, options.service_python, photo)
     good = print_tables(rows, findings)
     print(f"\n{'all holds' if good else 'NOT ALL HOLDS'}; "
           f"{(time.monotonic() - started) / 60:.1f} minutes")  # fmt: skip
