@@ -31,6 +31,8 @@ _REACH_IN = 0.018
 """How far colour may change the matte outside and inside the outline."""
 _FADE = 0.35
 _NOISE = 0.05
+_STRANGE = 0.3
+"""Distance from the line between F and B, over its length, from which a pixel is no mixture."""
 _SHADING = 0.12
 """Share of B that a rim pixel may have from the person's own shading."""
 _SPREADS = (0.006, 0.025, 0.12)
@@ -112,8 +114,9 @@ def decide(image: U8, alpha: F32, colours: EdgeColours) -> F32:
         colours: of `gather`.
     """
     out = alpha.copy()
-    for block, places, trust in _places(colours.trust, image):
-        _, _, share = _shares(image, colours, block, places)
+    for block, places, near in _places(colours.trust, image):
+        _, _, share, strange = _shares(image, colours, block, places)
+        trust = near * (1 - strange)
         none, whole = _at(colours.bounds, image, block, places).T
         share = np.clip((share - none) / (whole - none), 0, 1)
         view = out[block[1] : block[3], block[0] : block[2]]
@@ -134,8 +137,8 @@ def take_off_rim(foreground: U8, colours: EdgeColours) -> U8:
     """
     out = foreground.copy()
     for block, places, rim in _places(colours.rim, foreground):
-        _, span, share = _shares(foreground, colours, block, places)
-        excess = np.clip(1 - _SHADING - share, 0, 1) * rim
+        _, span, share, strange = _shares(foreground, colours, block, places)
+        excess = np.clip(1 - _SHADING - share, 0, 1) * rim * (1 - strange)
         some = excess > 0
         view = out[block[1] : block[3], block[0] : block[2]]
         at = np.divmod(places[some], view.shape[1])
@@ -180,15 +183,24 @@ def _shares(
     colours: EdgeColours,
     block: tuple[int, int, int, int],
     places: NDArray[np.intp],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Return B, F - B and the share of F in the pixels, float32 [n, 3], [n, 3] and [n]."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Return what the pixels are made of.
+
+    B and F - B float32 [n, 3], the share of F float32 [n], and float32 [n] 0..1 how far a pixel is
+    from any mixture of both: the corner of a shelf is neither the wall nor the person.
+    """
     back = _at(colours.back, image, block, places)
     span = _at(colours.fore, image, block, places) - back
     part = np.ascontiguousarray(image[block[1] : block[3], block[0] : block[2]])
     away = part.reshape(-1, 3).take(places, axis=0) - back
     # einsum, not sum: a sum over a last axis of three is slow.
     power = np.maximum(np.einsum("ij,ij->i", span, span), np.float32(1))
-    return back, span, np.asarray(np.einsum("ij,ij->i", away, span) / power, np.float32)
+    share = np.asarray(np.einsum("ij,ij->i", away, span) / power, np.float32)
+    # Beyond F lies shading of the person, beyond B a brighter wall; neither is strange.
+    rest = away - share[:, None] * span
+    off = np.sqrt(np.einsum("ij,ij->i", rest, rest) / power)
+    strange = np.clip((off - _STRANGE) / _STRANGE, 0, 1)
+    return back, span, share, np.asarray(strange, np.float32)
 
 
 def _spread(colours: F32, known: F32, side: float) -> tuple[F32, NDArray[np.floating]]:

@@ -16,22 +16,28 @@ from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, to_lab
 
-_COLOURS = 12
+_COLOURS_BEHIND, _COLOURS_OWN = 12, 24
+"""Sizes of both palettes; the finer one protects what the person has little of."""
 _SAMPLES = 2500
 _COARSE = 64
 """Side of the maps of where which colour occurs."""
 _AROUND = 0.07
 """Standard deviation, over the side, of what counts as around there."""
-_RARE = 0.03
-"""Share of the pixels around there from which a colour counts in full."""
+_RARE_BEHIND, _RARE_OWN = 0.03, 0.006
+"""Share of the pixels around there from which a colour counts in full: the end of a hair band is
+little, and is the person's."""
 _ABSENT = 40.0
 """CIELAB units that a colour which is nowhere around is further away."""
 _OUTSIDE = 0.012
 _CORE = 0.035
 _DEEP = 0.02
-"""Over the side: how far sure background is from the outline, how wide what is surely person is at
-its narrowest, and how deep it lies."""
+"""Over the side: how far sure background is from the outline; half of how wide what is surely
+person is at its narrowest, and how deep it lies."""
+_SIDES = 0.07
+"""Share of the side at left and right where no colour is taken for the person's: half a flag there
+is as solid as a shoulder."""
 _BAND = 0.035
+"""How far inside the outline scraps are looked for, over the side."""
 _VARIED = 9.0
 """CIELAB spread below which a background is plain: there the edge is decided finer, by
 `edge_colour`."""
@@ -40,12 +46,17 @@ _ALIKE = 14.0
 _RATIO = 0.6
 """What goes is further than the first from every colour of the person, nearer than the second to
 one of the background, and that in this proportion."""
+_OWN = 8.0
+"""Within this of a colour of the person a pixel is the person's."""
 _DECIDED = 0.9
 """Where the matte itself doubts, the background's colours count wherever they are."""
 _PASSES = 3
 _EMPTY = 0.05
+"""Alpha up to which the matte leaves a place to the background."""
 _NEIGHBOURHOOD = 0.12
+"""How far from the outline, over the side, a background is asked whether it is plain."""
 _SOFT = 0.0016
+"""Standard deviation of the cut's edge, over the side."""
 
 
 def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
@@ -59,9 +70,7 @@ def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
         [h0, w0], dtype of `alpha`; the very array where there is nothing to take off.
     """
     height, width = alpha.shape
-    values = alpha.astype(np.float32)
-    if alpha.dtype == np.uint8:
-        values /= np.float32(255)
+    values = np.asarray(alpha.astype(np.float32) / _full(alpha), np.float32)
     colours = to_lab(
         np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     )
@@ -81,6 +90,10 @@ def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
     return np.asarray(kept, np.float32)
 
 
+def _full(alpha: U8 | F32) -> np.float32:
+    return np.float32(255 if alpha.dtype == np.uint8 else 1)
+
+
 def _scraps(alpha: F32, colours: F32) -> tuple[U8, float]:
     """Return 0/1 uint8 [h, w], 1 where scraps are, and how deep they reach over the side."""
     height, width = alpha.shape
@@ -92,11 +105,10 @@ def _scraps(alpha: F32, colours: F32) -> tuple[U8, float]:
     # What is narrower than a neck may be a scrap.
     core = _opened(solid, _CORE * side)
     behind = (alpha < _EMPTY) & (away > _OUTSIDE)
-    # Half a flag at the picture's side is not deep in the person.
-    margin = round(2 * _DEEP * side)
+    margin = round(_SIDES * side)
     person = (core > 0) & (depth > _DEEP) & (alpha > 0.97)
     person[:, :margin] = person[:, -margin:] = False
-    if min(int(behind.sum()), int(person.sum())) < 40 * _COLOURS:
+    if min(int(behind.sum()), int(person.sum())) < 40 * _COLOURS_OWN:
         return nothing, 0.0
     band = np.flatnonzero((alpha > _EMPTY) & ((depth < _BAND) | (core == 0)))
     around = behind & (away < _NEIGHBOURHOOD)
@@ -106,15 +118,21 @@ def _scraps(alpha: F32, colours: F32) -> tuple[U8, float]:
         return nothing, 0.0
     pixels = colours.reshape(-1, 3)[band]
     places = _coarse_places(band, width, height)
-    near_by, anywhere = _distances(pixels, places, colours, behind)
-    to_person, _ = _distances(pixels, places, colours, person)
+    near_by, anywhere = _distances(pixels, places, colours, behind, (_COLOURS_BEHIND, _RARE_BEHIND))
+    to_person, _ = _distances(pixels, places, colours, person, (_COLOURS_OWN, _RARE_OWN))
     doubted = alpha.reshape(-1)[band] < _DECIDED
     to_background = np.where(doubted, anywhere, near_by)
-    found = (to_person > _OTHER) & (to_background < np.minimum(_ALIKE, _RATIO * to_person))
+    plainly = (to_person > _OTHER) & (to_background < np.minimum(_ALIKE, _RATIO * to_person))
     scrap = nothing.reshape(-1)
-    scrap[band[found]] = 1
-    joined = _joined(scrap.reshape(height, width), np.asarray(alpha <= _EMPTY, np.uint8))
-    return joined, float(depth[joined > 0].max(initial=0.0))
+    scrap[band[plainly]] = 1
+    outside = np.asarray(alpha <= _EMPTY, np.uint8)
+    joined = _joined(scrap.reshape(height, width), outside)
+    # Between two colours of a flag lies a blend of both that is no colour of either palette.
+    strange = nothing.copy()
+    strange.reshape(-1)[band[to_person > _OWN]] = 1
+    beside = np.asarray(cv2.dilate(joined, np.ones((5, 5), np.uint8)), np.uint8)
+    found = joined | (strange & _closed(joined | outside) & beside)
+    return found, float(depth[found > 0].max(initial=0.0))
 
 
 def _opened(solid: U8, radius: float) -> U8:
@@ -136,12 +154,17 @@ def _coarse_places(places: NDArray[np.intp], width: int, height: int) -> NDArray
 
 
 def _distances(
-    pixels: F32, places: NDArray[np.intp], colours: F32, known: NDArray[np.bool_]
+    pixels: F32,
+    places: NDArray[np.intp],
+    colours: F32,
+    known: NDArray[np.bool_],
+    palette: tuple[int, float],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return how far pixels are from the palette of the known ones around them, and of all.
 
     Both float32 [n], CIELAB units.
     """
+    count, rare = palette
     height, width = known.shape
     at = np.flatnonzero(known)
     own = colours.reshape(-1, 3)[at]
@@ -150,7 +173,7 @@ def _distances(
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 0.5)
     _, labels, centres = cv2.kmeans(
         np.ascontiguousarray(own[::step]),
-        _COLOURS,
+        count,
         np.zeros((0, 0), np.int32),
         criteria,
         1,
@@ -158,7 +181,7 @@ def _distances(
     )
     homes = _coarse_places(at[::step], width, height)
     blurred = []
-    for label in (None, *range(_COLOURS)):
+    for label in (None, *range(count)):
         chosen = homes if label is None else homes[labels[:, 0] == label]
         counts = np.bincount(chosen, minlength=_COARSE * _COARSE).astype(np.float32)
         spread = cv2.GaussianBlur(counts.reshape(_COARSE, _COARSE), (0, 0), _AROUND * _COARSE)
@@ -167,18 +190,22 @@ def _distances(
     near_by = np.full(len(pixels), np.inf, np.float32)
     anywhere = near_by.copy()
     for centre, near in zip(centres, blurred[1:], strict=True):
-        absent = np.clip(1 - near / total / np.float32(_RARE), 0, 1)
+        absent = np.clip(1 - near / total / np.float32(rare), 0, 1)
         away = np.sqrt(np.square(pixels - centre).sum(axis=1))
         near_by = np.minimum(near_by, away + np.float32(_ABSENT) * absent)
         anywhere = np.minimum(anywhere, away)
     return near_by, anywhere
 
 
+def _closed(mask: U8) -> U8:
+    return np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((7, 7), np.uint8)), np.uint8)
+
+
 def _joined(scrap: U8, outside: U8) -> U8:
-    """Return the scraps that touch what is surely outside."""
+    """Return the scraps that what is surely outside comes up to, but for a blurred edge."""
     count, labels = cv2.connectedComponents(scrap, connectivity=8)
     if count <= 1:
         return scrap
-    beside = cv2.dilate(outside, np.ones((5, 5), np.uint8))
+    beside = cv2.dilate(outside, np.ones((9, 9), np.uint8))
     touching = np.unique(labels[(beside > 0) & (scrap > 0)])
     return np.asarray(np.isin(labels, touching[touching > 0]), np.uint8)

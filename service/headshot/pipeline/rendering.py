@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +41,12 @@ from headshot.imaging.tone import ToneSpec
 
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
+
+# Opacity, of 255, below which a network's matte is haze. Over the canvas's side: how far the edge
+# may end up from there, and how far around the person the edge is decided by colours.
+_FAINT = 12
+_LIKELY = 0.04
+_EDGE = 0.025
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,26 @@ def enlarge_person(person: Person, enlarged: Image, side: int) -> Person:
         alpha=alpha,
         grain=grain.measure(scene, alpha),
     )
+
+
+def likely_part(alpha_small: Image, canvas: int) -> NDArray[np.bool_]:
+    """Return bool [canvas, canvas]: where the person will probably be, from a network's matte."""
+    alpha = cv2.resize(alpha_small, (canvas, canvas), interpolation=cv2.INTER_AREA)
+    return _grown(alpha > _FAINT, round(_LIKELY * canvas))
+
+
+def visible_part(person: Person) -> NDArray[np.bool_]:
+    """Return bool [canvas, canvas]: where the canvas's own pixels may be seen in a picture.
+
+    The person at canvas size and what the edge at a larger size is decided from; elsewhere only a
+    new background is seen.
+    """
+    return _grown(person.alpha > 0, round(_EDGE * person.side))
+
+
+def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), kernel) > 0, bool)
 
 
 def plan_crops(person: Person, aspects: set[float]) -> dict[float, Crop]:

@@ -101,3 +101,17 @@ def test_light_of_the_old_wall_is_taken_off_the_rim_and_nowhere_else() -> None:
     out = edge_colour.take_off_rim(lit, colours)
     assert float(out[ring > 0].mean()) < 0.6 * float(lit[ring > 0].mean())
     assert np.array_equal(out[290:310, 290:310], lit[290:310, 290:310])
+
+
+def test_a_thing_behind_that_is_no_mixture_of_both_colours_is_not_drawn_in() -> None:
+    """A blue box beside a red sleeve before a white wall is between both in lightness only."""
+    truth = np.zeros((SIDE, SIDE), np.float32)
+    truth[:, :300] = 1
+    wall = plain((225, 222, 218))
+    wall[420:500, 306:316] = (40, 90, 200)
+    image = picture(truth, wall, (190, 60, 40))
+    rough = as_a_network_sees_it(truth)
+    found = edge_colour.decide(image, rough, edge_colour.gather(image, rough))
+    assert found[425:495, 308:314].max() < 0.1
+    assert found[100:350, 306:314].max() < 0.1
+    assert found[100:500, 280:296].min() > 0.9
