@@ -38,8 +38,8 @@ def find_pack(name: str, root: Path = Path("~/.insightface")) -> Pack:
         from insightface.utils import storage  # noqa: PLC0415
     except ImportError as error:
         raise PackError(
-            "packs are read through the insightface package: pip install --require-hashes -r "
-            "requirements/research.txt"
+            "packs are read through the insightface package: pip install --no-deps "
+            "--require-hashes -r requirements/research.txt"
         ) from error
     folder = Path(name)
     if not folder.is_dir():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the export environment has torch")
@@ -13,13 +15,15 @@ pytest.importorskip("diffusers", reason="the export environment has diffusers")
 
 from safetensors.torch import save_file  # noqa: E402
 
-from export_scripts.studio import checkpoints, style_table  # noqa: E402
+from export_scripts.studio import checkpoints, models, style_table  # noqa: E402
 from export_scripts.studio.networks import projection, recognisers, upscalers  # noqa: E402
 from export_scripts.studio.networks.diffusion import (  # noqa: E402
     Denoiser,
     ImagePromptAttention,
     add_image_prompt,
 )
+from export_scripts.studio.onnx_export import export  # noqa: E402
+from export_scripts.studio.parity import run_onnx  # noqa: E402
 from export_scripts.studio.sizes import (  # noqa: E402
     NARROW,
     control_of,
@@ -28,7 +32,7 @@ from export_scripts.studio.sizes import (  # noqa: E402
     vae_of,
     vision_of,
 )
-from export_scripts.studio.spec import seeded  # noqa: E402
+from export_scripts.studio.spec import Precision, seeded  # noqa: E402
 from tests.integration.studio.original_layout import unet_names, vae_names  # noqa: E402
 
 LAYERS = NARROW.unet_layers
@@ -328,6 +332,32 @@ def test_the_tokenizer_gives_clips_own_numbers() -> None:
     padded = words("a", padding="max_length", max_length=77).input_ids
     assert len(padded) == 77
     assert set(padded[2:]) == {49407}
+
+
+def toy_vocabulary(path: Path) -> Path:
+    """A vocabulary in CLIP's layout whose merges make one word of every letter pair."""
+    letters = [chr(97 + index) for index in range(26)]
+    merges = [f"{first} {second}" for first in letters for second in letters]
+    path.write_bytes(gzip.compress("\n".join(["#version", *merges]).encode()))
+    return path
+
+
+def test_the_style_table_is_the_text_encoder_run_on_each_prompt_alone(tmp_path: Path) -> None:
+    text = scramble(text_of(NARROW)).eval()
+    words = style_table.tokenizer(toy_vocabulary(tmp_path / "toy.txt.gz"))
+    prompts = {"plain": "ab cd", "long": " ".join(["ef"] * 200)}
+    table = style_table.encode_styles(prompts, words, text)
+    assert table.shape == (2, 77, 768)
+    for row, prompt in zip(table, prompts.values(), strict=True):
+        numbers = words(prompt, truncation=True, max_length=77).input_ids
+        numbers += [words.pad_token_id] * (77 - len(numbers))
+        with torch.no_grad():
+            wanted = text(torch.tensor([numbers])).last_hidden_state[0]
+        assert torch.allclose(row, wanted, atol=1e-4 * float(wanted.abs().max()))
+    model = models.style_prompts(table, list(prompts))
+    path = export(model, tmp_path / "1", Precision.FLOAT32)
+    (served,) = run_onnx(path, {"style": np.array([[1], [0]], np.int32)})
+    assert np.array_equal(served, table[[1, 0]].half().numpy())
 
 
 def test_every_style_has_a_prompt() -> None:
