@@ -152,7 +152,8 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
         return Crop(0.0, 0.0, canvas, canvas, 1.0)
     steps = np.linspace(-0.12, 0.12, 13)
     wanted_line = spec.eye_line + 0.02 * max(0.0, ratio - 1)
-    lines = np.unique(np.r_[wanted_line, face.eyes[1] / canvas, np.linspace(0.26, 0.5, 25)])
+    # Below the middle only where tall hair leaves nothing else: cut hair looks worse.
+    lines = np.unique(np.r_[wanted_line, face.eyes[1] / canvas, np.linspace(0.26, 0.56, 31)])
     height, line, shift = (g.ravel() for g in np.meshgrid(heights, lines, steps, indexing="ij"))
     width = height * ratio
     y0 = face.eyes[1] - line * height
@@ -180,6 +181,7 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     cost = (
         (np.log(height / wanted) / 0.2) ** 2
         + ((line - wanted_line) / 0.05) ** 2
+        + (np.maximum(line - 0.5, 0) / 0.003) ** 2
         + (shift / 0.05) ** 2
         + sum(200.0 * (v > 0.003) + 12000.0 * v for v in breach.values())
         + 300.0 * (cut > 0.003)

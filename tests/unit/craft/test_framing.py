@@ -136,6 +136,22 @@ class TestCrops:
         assert crop.y1 <= edge[0] + 2
         assert FrameNote.BACKGROUND_EXTENDED in crop.notes
 
+    def test_a_wide_crop_moves_the_eyes_down_rather_than_cut_tall_hair(self) -> None:
+        frame = framing.plan_portrait(landmarks_at(500, 560, 120), None, (1000, 1000))
+        face = frame.face
+        alpha = np.zeros((640, 640), np.float32)
+        middle, crown = round(face.eyes[0]), face.eyes[1] - 2.2 * face.scale
+        alpha[round(crown) : round(face.chin_y), middle - 90 : middle + 90] = 1
+        alpha[round(face.eyes[1] + 2.1 * face.scale) :] = 1
+        for aspect in ("4:3", "16:9"):
+            crop = framing.plan_crop(frame, alpha, aspect)
+            line = (face.eyes[1] - crop.y0) / crop.height
+            assert crop.y0 < crown, aspect
+            assert 0.5 < line < 0.56, aspect
+        alpha[: round(face.eyes[1] - 1.6 * face.scale)] = 0
+        crop = framing.plan_crop(frame, alpha, "16:9")
+        assert (face.eyes[1] - crop.y0) / crop.height <= 0.5
+
     def test_a_subject_that_fills_both_sides_is_never_widened(self) -> None:
         frame, alpha = self.frame_and_alpha()
         alpha = alpha.copy()
