@@ -90,8 +90,8 @@ loadtest: setup  ## One load scenario with a report (SCENARIO=create-web)
 soak: setup  ## One hour of mixed load, ends by itself
 	@$(BIN)/python -m loadtest soak $(ARGS)
 
-gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=folder)
-	@$(BIN)/python scripts/gallery.py $(ARGS)
+gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=folder, ARGS=--full for all)
+	@$(BIN)/python scripts/gallery.py $(if $(PHOTOS),--photos $(PHOTOS)) $(ARGS)
 
 # The pins first, so that PyTorch finds all it needs and brings at most its own CUDA packages.
 install_torch = $(1)/bin/python $(PIP) install --progress-bar on $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/torch.txt
