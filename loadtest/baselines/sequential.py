@@ -12,7 +12,7 @@ from headshot.imaging import background, framing, geometry
 from headshot.imaging.decode import decode_photo
 from headshot.imaging.framing import EdgeTouch
 from headshot.imaging.renditions import PRESETS
-from headshot.pipeline import files, latents, rendering
+from headshot.pipeline import files, latents, pictures, rendering
 from headshot.pipeline.capture_advice import measure_photo
 from headshot.pipeline.sampler import make_sampler, noise
 from headshot.pipeline.styles import load_styles
@@ -44,15 +44,21 @@ class SequentialPipeline:
         runtime: runs the networks.
         repository: their configurations.
         rendition: preset to render.
+        sparing: enlarge only the part of the picture that shows, as the gateway does; False
+            enlarges all of it, as one writes it first.
     """
 
-    def __init__(self, runtime: Runtime, repository: Path, rendition: str = "web") -> None:
+    def __init__(
+        self, runtime: Runtime, repository: Path, rendition: str = "web", *, sparing: bool = False
+    ) -> None:
         self._runtime = runtime
         self._detector = parameters_of(repository, "face_detector")
         self._encoder = parameters_of(repository, "identity_encoder")
         self._denoiser = parameters_of(repository, "denoiser")
         self._style = load_styles(None).get("corporate-finance")
+        self._upscaler = parameters_of(repository, "upscaler")
         self._spec = PRESETS[rendition]
+        self._sparing = sparing
 
     def _run(self, model: str, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         return self._runtime.run(model, inputs)
@@ -100,6 +106,14 @@ class SequentialPipeline:
             sample = sampler.step(sample, latents.from_half(prediction), index, None)
         return latents.pixel_shuffle(sample, 8)
 
+    def _enlarge(self, candidate: Image, draft: rendering.Person) -> Image:
+        if not self._sparing:
+            return self._run("upscaler", image=candidate[None])["upscaled"][0]
+        plan = pictures.plan_strips(rendering.visible_part(draft), int(self._upscaler["overlap"]))
+        cut = (np.ascontiguousarray(tile.cut(candidate))[None] for tile in plan)
+        parts = [self._run("upscaler", image=part)["upscaled"][0] for part in cut]
+        return pictures.join_strips(candidate, plan, parts, int(self._upscaler["scale"]))
+
     def make(self, data: bytes, seed: int) -> bytes:
         """Return one finished JPEG of a photo."""
         photo = decode_photo(data, long_side=2048).pixels
@@ -132,7 +146,7 @@ class SequentialPipeline:
             seed,
         )
         crops = rendering.plan_crops(draft, {self._spec.aspect})
-        enlarged = self._run("upscaler", image=candidate[None])["upscaled"][0]
+        enlarged = self._enlarge(candidate, draft)
         master = files.master_side((self._spec,), crops, side, 4)
         person = rendering.enlarge_person(draft, enlarged, master)
         (made,) = files.make_files(

@@ -102,18 +102,78 @@ def stitch(
         ValueError: a part is missing, too many, or has another size than its tile.
     """
     height, width = plan[-1].bottom * scale, plan[-1].right * scale
-    out: NDArray[np.uint8] | None = None
+    found = list(parts)
+    if not found:
+        raise ValueError("no tiles")
+    out = np.empty((height, width, *found[0].shape[2:]), dtype=np.uint8)
+    paste(plan, found, scale, out)
+    return out
+
+
+def paste(
+    plan: Sequence[Tile],
+    parts: Iterable[NDArray[np.uint8]],
+    scale: int,
+    out: NDArray[np.uint8],
+) -> None:
+    """Write the network's outputs to their places in uint8 [scale*h, scale*w, c].
+
+    Raises:
+        ValueError: a part is missing, too many, or has another size than its tile.
+    """
     for tile, part in zip(plan, parts, strict=True):
         wanted = ((tile.y1 - tile.y0) * scale, (tile.x1 - tile.x0) * scale)
         if part.shape[:2] != wanted:
             raise ValueError(f"a tile gave {part.shape[:2]}, {wanted} wanted")
-        if out is None:
-            out = np.empty((height, width, *part.shape[2:]), dtype=np.uint8)
         y, x = (tile.top - tile.y0) * scale, (tile.left - tile.x0) * scale
         rows, columns = (tile.bottom - tile.top) * scale, (tile.right - tile.left) * scale
         out[tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale] = part[
             y : y + rows, x : x + columns
         ]
-    if out is None:
-        raise ValueError("no tiles")
-    return out
+
+
+def strips(needed: NDArray[np.bool_], rows: int, overlap: int, step: int = 32) -> list[Tile]:
+    """Plan tiles that cover the part of a picture that is needed, and little more.
+
+    Strips of equal height, each as wide as what is needed in it: a person is narrow at the head and
+    wide at the shoulders.
+
+    Args:
+        needed: bool [h, w].
+        rows: height of a strip in pixels, without its margins.
+        overlap: as for `tiles`.
+        step: strips begin and end at multiples of so many columns, so that few sizes occur.
+
+    Returns:
+        tiles in row order, none for strips in which nothing is needed.
+    """
+    height, width = needed.shape
+    plan = []
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        columns = np.flatnonzero(needed[top:bottom].any(axis=0))
+        if columns.size == 0:
+            continue
+        left = int(columns[0]) // step * step
+        right = min(width, (int(columns[-1]) // step + 1) * step)
+        plan.append(
+            Tile(
+                max(0, top - overlap),
+                min(height, bottom + overlap),
+                max(0, left - overlap),
+                min(width, right + overlap),
+                top,
+                bottom,
+                left,
+                right,
+            )
+        )
+    return plan
+
+
+def covered(plan: Sequence[Tile], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return bool [h, w], the output parts of tiles."""
+    found = np.zeros(shape, bool)
+    for tile in plan:
+        found[tile.top : tile.bottom, tile.left : tile.right] = True
+    return found

@@ -13,6 +13,7 @@ from headshot.imaging import background, framing, tone
 from headshot.imaging import matte as mattes
 from headshot.imaging.background import BackgroundChoice
 from headshot.imaging.decode import DecodeLimits
+from headshot.imaging.matte import LinearMatte
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
 from headshot.imaging.quality.team import TeamReport
@@ -247,9 +248,18 @@ class Maker:
         with call.stage("matte"):
             alpha_small = await pictures.matte(self.engine, call, candidate.image)
         self.costs.book("matte", time.perf_counter() - begun)
-        await enlarging.begin(candidate.image)
         workers = self.engine.workers
         with call.stage("compose"):
+
+            def decide() -> tuple[LinearMatte, NDArray[np.bool_] | None]:
+                canvas = framed.frame.canvas
+                matte = rendering.decide_matte(candidate.image, alpha_small, framed.frame)
+                # With the scene kept in sight, all of it is needed at the end.
+                kept = wish.ground.kind == "blur"
+                return matte, None if kept else rendering.likely_part(matte, canvas)
+
+            matte, part = await workers.run(call.deadline, decide)
+            await enlarging.begin(candidate.image, part)
             person = await workers.run(
                 call.deadline,
                 rendering.cut_person,
@@ -259,8 +269,8 @@ class Maker:
                 wish.tone,
                 wish.retouch,
                 framed.reference,
+                matte,
             )
-
             ground = background.choose(wish.ground, person.tones)
             if look is not None and wish.ground.kind == "auto":
                 shared = await look.background(ground.spec)
@@ -347,9 +357,14 @@ class Maker:
         canvas = framed.frame.canvas
         scale = self.engine.models.upscaler.scale if effort.upscaled else 1
         side = files.master_side(wish.specs, crops, canvas, scale)
-        enlarged = None
-        if effort.upscaled and (side > canvas or request.options.include_intermediates):
-            enlarged = await enlarging.result(draft.candidate.image)
+        enlarged, whole = None, request.options.include_intermediates
+        if effort.upscaled and (side > canvas or whole):
+            part = None
+            if not whole and draft.ground.spec.kind != "blur":
+                part = await self.engine.workers.run(
+                    call.deadline, rendering.visible_part, draft.person
+                )
+            enlarged = await enlarging.result(draft.candidate.image, part)
 
         def finish() -> tuple[RenditionFile, ...]:
             person = draft.person

@@ -9,12 +9,14 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from headshot.imaging.tiling import Tile, covered
 from headshot.pipeline import pictures
 from headshot.pipeline.call import Call
 from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.engine import Engine
 
 Image = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 
 
 class Enlarging:
@@ -33,6 +35,8 @@ class Enlarging:
         self._costs = costs
         self._ahead = ahead
         self._image: Image | None = None
+        # Where it is enlarged, None for everywhere.
+        self._done: Mask | None = None
         self._task: asyncio.Task[Image] | None = None
 
     async def __aenter__(self) -> Enlarging:
@@ -46,27 +50,59 @@ class Enlarging:
     ) -> None:
         await self._drop()
 
-    async def begin(self, image: Image) -> None:
-        """Start with the picture that is likely to be the chosen one; drop another one's work."""
+    async def begin(self, image: Image, needed: Mask | None = None) -> None:
+        """Start with the picture that is likely to be the chosen one; drop another one's work.
+
+        Args:
+            image: uint8 [h, w, 3].
+            needed: bool [h, w], the part that will be asked for; None for all of it.
+        """
         if self._ahead and image is not self._image:
-            await self._start(image)
+            await self._start(image, needed)
 
-    async def result(self, image: Image) -> Image:
-        """Return uint8 [scale * h, scale * w, 3] of the picture uint8 [h, w, 3]."""
-        if image is not self._image or self._task is None:
-            await self._start(image)
+    async def result(self, image: Image, needed: Mask | None = None) -> Image:
+        """Return uint8 [scale * h, scale * w, 3] of the picture uint8 [h, w, 3].
+
+        Args:
+            image: the picture.
+            needed: bool [h, w], where the upscaler is needed; elsewhere the answer may be
+                interpolated. None for everywhere.
+        """
+        whole = needed is None and self._done is not None
+        if image is not self._image or self._task is None or whole:
+            await self._start(image, needed)
         assert self._task is not None
-        return await self._task
+        made = await self._task
+        if needed is None or self._done is None:
+            return made
+        missing = needed & ~self._done
+        if missing.any():
+            made = await self._enlarge(image, self._plan(missing), made)
+        return made
 
-    async def _start(self, image: Image) -> None:
+    def _plan(self, needed: Mask | None) -> list[Tile] | None:
+        """Return the strips to enlarge, None for the whole."""
+        if needed is None:
+            return None
+        overlap = self._engine.models.upscaler.overlap
+        return pictures.plan_strips(needed, overlap) if pictures.pays(overlap) else None
+
+    async def _start(self, image: Image, needed: Mask | None) -> None:
         await self._drop()
+        plan = self._plan(needed)
         self._image = image
-        self._task = asyncio.create_task(self._enlarge(image), name="upscale")
+        self._done = None if plan is None else covered(plan, (image.shape[0], image.shape[1]))
+        self._task = asyncio.create_task(self._enlarge(image, plan), name="upscale")
 
-    async def _enlarge(self, image: Image) -> Image:
+    async def _enlarge(
+        self, image: Image, plan: list[Tile] | None, onto: Image | None = None
+    ) -> Image:
         begun = time.perf_counter()
         with self._call.stage("upscale"):
-            made = await pictures.upscale(self._engine, self._call, image)
+            if plan is None:
+                made = await pictures.upscale(self._engine, self._call, image)
+            else:
+                made = await pictures.upscale_strips(self._engine, self._call, image, plan, onto)
         self._costs.book("upscale", time.perf_counter() - begun)
         return made
 

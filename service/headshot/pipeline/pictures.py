@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging import geometry
-from headshot.imaging.tiling import stitch, tiles
+from headshot.imaging.tiling import Tile, paste, stitch, strips, tiles
 from headshot.pipeline.call import Call
 from headshot.pipeline.concurrency import together
 from headshot.pipeline.engine import Engine
@@ -16,6 +19,10 @@ Image = NDArray[np.uint8]
 # Pictures up to this many pixels go to the upscaler whole, larger ones in tiles of this side.
 _WHOLE_PIXELS = 640 * 640
 _TILE = 512
+# Rows of a strip where only a part of a picture is needed: what the network works on then fits
+# into the cache better, too. With margins too large for that, pictures are enlarged whole.
+_STRIP_ROWS = 214
+_STRIP_OVERLAP = 24
 
 
 async def matte(engine: Engine, call: Call, image: Image, *, stage: str = "matte") -> Image:
@@ -61,6 +68,52 @@ async def upscale(engine: Engine, call: Call, image: Image) -> Image:
         _run(engine, call, np.ascontiguousarray(tile.cut(image))) for tile in plan
     )
     return await engine.workers.run(call.deadline, stitch, plan, parts, info.scale)
+
+
+def plan_strips(needed: NDArray[np.bool_], overlap: int) -> list[Tile]:
+    """Return the strips for `upscale_strips`; needed is bool [h, w]."""
+    return strips(needed, _STRIP_ROWS, overlap)
+
+
+def pays(overlap: int) -> bool:
+    """Tell whether enlarging a part only is worth it with an upscaler of this overlap."""
+    return overlap <= _STRIP_OVERLAP
+
+
+async def upscale_strips(
+    engine: Engine, call: Call, image: Image, plan: Sequence[Tile], onto: Image | None = None
+) -> Image:
+    """Return the picture enlarged: by the upscaler in the strips, by interpolation elsewhere.
+
+    What is in a strip is pixel for pixel what the upscaler makes of the whole picture.
+
+    Args:
+        engine: models and threads.
+        call: the request.
+        image: uint8 [h, w, 3] RGB.
+        plan: of `plan_strips`.
+        onto: uint8 [scale * h, scale * w, 3], an earlier answer for the picture, to add strips to.
+    """
+    scale = engine.models.upscaler.scale
+    parts = await together(
+        _run(engine, call, np.ascontiguousarray(tile.cut(image))) for tile in plan
+    )
+    return await engine.workers.run(call.deadline, join_strips, image, plan, parts, scale, onto)
+
+
+def join_strips(
+    image: Image,
+    plan: Sequence[Tile],
+    parts: Sequence[Image],
+    scale: int,
+    onto: Image | None = None,
+) -> Image:
+    """Return the enlarged picture of `upscale_strips` from the network's outputs."""
+    if onto is None:
+        size = (image.shape[1] * scale, image.shape[0] * scale)
+        onto = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    paste(plan, parts, scale, onto)
+    return onto
 
 
 async def _run(engine: Engine, call: Call, image: Image) -> Image:

@@ -42,9 +42,9 @@ from headshot.imaging.tone import ToneSpec
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
 
-# Opacity, of 255, below which a network's matte is haze. Over the canvas's side: how far the edge
-# may end up from there, and how far around the person the edge is decided by colours.
-_FAINT = 12
+# Opacity below which a matte is haze. Over the canvas's side: how far the edge may end up from
+# there, and how far around the person the edge is decided by colours.
+_FAINT = 0.05
 _LIKELY = 0.04
 _EDGE = 0.025
 
@@ -98,6 +98,13 @@ class Person:
         return int(self.colours.shape[0])
 
 
+def decide_matte(candidate: Image, alpha_small: Image, frame: PortraitFrame) -> LinearMatte:
+    """Return what the network's matte of a candidate comes to; arguments as of `cut_person`."""
+    sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
+    rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
+    return mattes.fit(flecks.remove(rough, candidate), candidate)
+
+
 def cut_person(
     candidate: Image,
     alpha_small: Image,
@@ -105,6 +112,7 @@ def cut_person(
     tone_spec: ToneSpec,
     retouch_level: str,
     photo: Image | None = None,
+    matte: LinearMatte | None = None,
 ) -> Person:
     """Tone, retouch and cut out the person at canvas size.
 
@@ -116,13 +124,12 @@ def cut_person(
         retouch_level: none, light or standard.
         photo: uint8 [canvas, canvas, 3], the framed photo, whose skin tone is to be kept; None
             where the candidate is all there is.
+        matte: of `decide_matte`, None to decide it here.
 
     Raises:
         NoUsablePhotoError: PERSON_NOT_SEPARATED, the matte leaves the face out.
     """
-    sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
-    rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
-    matte = mattes.fit(flecks.remove(rough, candidate), candidate)
+    matte = matte or decide_matte(candidate, alpha_small, frame)
     alpha = mattes.draw(matte, candidate)
     seen = None if photo is None else skin.read_skin(photo, frame.landmarks, alpha)
     toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec, seen)
@@ -171,9 +178,9 @@ def enlarge_person(person: Person, enlarged: Image, side: int) -> Person:
     )
 
 
-def likely_part(alpha_small: Image, canvas: int) -> NDArray[np.bool_]:
-    """Return bool [canvas, canvas]: where the person will probably be, from a network's matte."""
-    alpha = cv2.resize(alpha_small, (canvas, canvas), interpolation=cv2.INTER_AREA)
+def likely_part(matte: LinearMatte, canvas: int) -> NDArray[np.bool_]:
+    """Return bool [canvas, canvas]: where a matte lets expect that `visible_part` will be."""
+    alpha = cv2.resize(matte.rough, (canvas, canvas), interpolation=cv2.INTER_LINEAR)
     return _grown(alpha > _FAINT, round(_LIKELY * canvas))
 
 

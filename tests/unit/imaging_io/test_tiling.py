@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
-from headshot.imaging.tiling import stitch, tiles
+from headshot.imaging.tiling import covered, paste, stitch, strips, tiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,3 +66,30 @@ def test_missing_and_wrong_parts_are_refused() -> None:
         stitch(plan, [part] * (len(plan) - 1))
     with pytest.raises(ValueError, match="wanted"):
         stitch(plan, [part] * len(plan), 2)
+
+
+@pytest.mark.parametrize("rows", [7, 20, 64])
+def test_strips_cover_what_is_needed_with_their_margins(rows: int) -> None:
+    needed = np.zeros((61, 83), bool)
+    needed[9:30, 40:52] = True
+    needed[30:55, 12:80] = True
+    plan = strips(needed, rows, 3, step=8)
+    inside = covered(plan, needed.shape)
+    assert not (needed & ~inside).any()
+    assert inside.mean() < 1
+    image = np.random.default_rng(6).integers(0, 256, (61, 83, 3), np.uint8)
+    out = np.zeros((122, 166, 3), np.uint8)
+    paste(plan, [tile.cut(image).repeat(2, axis=0).repeat(2, axis=1) for tile in plan], 2, out)
+    whole = image.repeat(2, axis=0).repeat(2, axis=1)
+    twice = inside.repeat(2, axis=0).repeat(2, axis=1)
+    assert np.array_equal(out[twice], whole[twice])
+    assert not out[~twice].any()
+    for tile in plan:
+        assert tile.y0 == max(0, tile.top - 3)
+        assert tile.y1 == min(61, tile.bottom + 3)
+        assert tile.x0 == max(0, tile.left - 3)
+        assert tile.x1 == min(83, tile.right + 3)
+
+
+def test_nothing_needed_is_no_strip() -> None:
+    assert strips(np.zeros((40, 40), bool), 16, 3) == []

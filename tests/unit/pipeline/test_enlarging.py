@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from headshot.deadline import Deadline
+from headshot.imaging.tiling import Tile, covered
 from headshot.pipeline import enlarging
 from headshot.pipeline.call import Call
 from headshot.pipeline.degrade import StageCosts
@@ -106,3 +108,66 @@ async def test_a_failure_that_nobody_asks_for_is_none(upscaler):
         await work.begin(FIRST)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+
+
+class _Parts:
+    """Stands for `pictures.upscale_strips`: marks what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    async def __call__(
+        self, _engine: Any, _call: Call, image: np.ndarray, plan: list[Tile], onto: Any = None
+    ) -> np.ndarray:
+        made = np.zeros(image.shape, np.uint8) if onto is None else onto
+        self.asked.append(int(covered(plan, image.shape[:2]).sum()))
+        made[covered(plan, image.shape[:2])] = 255
+        return made
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> _Parts:
+    made = _Parts()
+    monkeypatch.setattr(enlarging.pictures, "upscale_strips", made)
+    return made
+
+
+def parted(overlap: int) -> enlarging.Enlarging:
+    models = SimpleNamespace(upscaler=SimpleNamespace(overlap=overlap, scale=4))
+    call = Call(Deadline.after(30))
+    engine = cast(Engine, SimpleNamespace(models=models))
+    return enlarging.Enlarging(engine, call, StageCosts(), ahead=True)
+
+
+def rows(first: int, last: int) -> np.ndarray:
+    mask = np.zeros((640, 640), bool)
+    mask[first:last, 100:200] = True
+    return mask
+
+
+async def test_only_what_is_needed_is_enlarged_and_what_was_missed_is_added(parts):
+    image = np.zeros((640, 640, 3), np.uint8)
+    async with parted(13) as work:
+        await work.begin(image, rows(0, 100))
+        made = await work.result(image, rows(0, 300))
+    assert made[rows(0, 300)].all()
+    assert not made[:, 300:].any()
+    assert len(parts.asked) == 2
+    assert sum(parts.asked) < 640 * 640 / 4
+
+
+async def test_who_needs_all_of_it_gets_all_of_it_from_the_upscaler(parts, upscaler):
+    upscaler.go.set()
+    image = np.full((640, 640, 3), 3, np.uint8)
+    async with parted(13) as work:
+        await work.begin(image, rows(0, 100))
+        assert await work.result(image) is image
+    assert upscaler.seen == [3]
+
+
+async def test_an_upscaler_of_wide_margins_works_on_the_whole(parts, upscaler):
+    upscaler.go.set()
+    image = np.full((640, 640, 3), 4, np.uint8)
+    async with parted(64) as work:
+        assert await work.result(image, rows(0, 100)) is image
+    assert parts.asked == []
