@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,7 @@ class Row:
         cpu_s: processor seconds a headshot, all processes of the contender.
         rss_mb: resident memory, all processes, at the peak of this load.
         failures: requests that did not work.
+        codes: how often each code and reason came that is not OK.
         stages: mean milliseconds of each stage, where the contender tells.
         model_ms: mean milliseconds that a request's model calls were computed, in all.
         own_cpu_s: processor seconds a headshot of the gateway alone.
@@ -55,20 +57,27 @@ class Row:
     cpu_s: float
     rss_mb: float
     failures: int = 0
+    codes: dict[str, int] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     model_ms: float = 0.0
     own_cpu_s: float = 0.0
 
 
 def _row(
-    contender: str, load: str, latencies: list[float], seconds: float, cpu: float, rss: float
+    contender: str,
+    load: str,
+    latencies: list[float],
+    seconds: float,
+    cpu: float,
+    rss: float,
+    throughput: float | None = None,
 ) -> Row:
     found = percentiles(latencies)
     count = max(len(latencies), 1)
     return Row(
         contender,
         load,
-        len(latencies) / seconds,
+        len(latencies) / seconds if throughput is None else throughput,
         found.get("p50", 0.0),
         found.get("p99", 0.0),
         cpu / count,
@@ -93,6 +102,7 @@ def _in_process(contender: str, runtime: str, settings: Bench) -> list[Row]:
             figures["seconds"],
             figures["cpu_s"],
             figures["rss_mb"],
+            figures["throughput"],
         )
 
     threads = str(settings.floor_threads if runtime == "openvino" else 1)
@@ -179,6 +189,9 @@ async def _measured(load: str, usage: Usage, work: object) -> Row:
     return replace(
         row,
         failures=len(samples) - len(good),
+        codes=dict(
+            Counter(f"{one.code} {one.reason}".strip() for one in samples if one.code != "OK")
+        ),
         stages=stages,
         model_ms=computed / max(len(good), 1),
         own_cpu_s=(usage.own_cpu() - own) / max(len(good), 1),
@@ -315,6 +328,9 @@ def main(
     for key, value in judged.items():
         print(f"{key}: {value:.2f}")
     for row in rows:
+        if row.codes:
+            told = ", ".join(f"{count} {code}" for code, count in row.codes.items())
+            print(f"not answered, {row.contender} {row.load}: {told}")
         if row.contender == "service" and row.load == "closed 1":
             told = ", ".join(f"{name} {spent:.0f}" for name, spent in row.stages.items())
             print(f"stages of the service at 1, ms: {told}; networks {row.model_ms:.0f} in all")

@@ -16,6 +16,7 @@ from loadtest.requests import RequestMaker
 from loadtest.scenario import Scenario
 
 _PROGRESS_S = 1.0
+_REFUSED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,11 @@ class Generator:
         return samples
 
     async def closed(self, maker: RequestMaker, concurrency: int, seconds: float) -> list[Sample]:
-        """Keep `concurrency` requests under way for `seconds`; for capacity, not for latency."""
+        """Keep `concurrency` requests under way for `seconds`; for capacity, not for latency.
+
+        Who is refused waits a little, as a well-behaved caller does: asking again at once would
+        measure how fast the service refuses.
+        """
         samples: list[Sample] = []
         start = time.perf_counter()
         retry = RetryPolicy(attempts=1)
@@ -171,6 +176,8 @@ class Generator:
                     finished = time.perf_counter() - start
                     kind = maker.work.kind
                     samples.append(Sample(kind, "", sent, sent, finished, code, reason, stages))
+                    if code != "OK":
+                        await asyncio.sleep(_REFUSED_S)
                     index += concurrency
 
             await asyncio.gather(*(keep(worker) for worker in range(concurrency)))

@@ -12,6 +12,7 @@ from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc
 
 from loadtest.arrivals import Arrivals
+from loadtest.baselines.inprocess import throughput
 from loadtest.growth import Series
 from loadtest.machine import describe
 from loadtest.processes import MemoryReading, growth
@@ -163,3 +164,9 @@ def test_growth_needs_readings_after_the_warm_up():
 def test_work_that_takes_longer_than_its_amount_is_not_linear():
     assert Series("photos", (1, 2, 4), (1.0, 1.5, 2.9)).linear
     assert not Series("photos", (1, 2, 4), (1.0, 1.5, 3.5)).linear
+
+
+def test_throughput_counts_the_parts_of_headshots_that_lie_in_the_run() -> None:
+    # Two threads for ten seconds, four seconds a headshot: five in all, whoever ends last.
+    spans = [(0.0, 4.0), (0.0, 4.0), (4.0, 8.0), (4.0, 8.0), (8.0, 12.0), (8.0, 12.0)]
+    assert throughput(spans, 10.0) == pytest.approx(0.5)
