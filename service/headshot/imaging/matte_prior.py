@@ -46,13 +46,16 @@ def greyness(alpha: U8 | F32) -> float:
     return float(unsure / max(1.0, float(edge.sum()) / 2) / max(grey.shape))
 
 
-def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte:
+def reinforce(
+    alpha: Matte, image: U8, landmarks: NDArray[np.floating], *, side: int = _SIDE
+) -> Matte:
     """Return the matte, its undecided regions decided.
 
     Args:
         alpha: [h0, w0] of the network, uint8 0..255 or float32 0..1.
         image: uint8 [h, w, 3], the picture it belongs to, of the same aspect.
         landmarks: [5, 2] in pixels of `image`.
+        side: at which undecided regions are cut by colour; the time goes with its square.
 
     Returns:
         [h0, w0], dtype of `alpha`; the very array where it is crisp already.
@@ -60,7 +63,7 @@ def reinforce(alpha: Matte, image: U8, landmarks: NDArray[np.floating]) -> Matte
     if greyness(alpha) <= _CRISP:
         return alpha
     height, width = alpha.shape
-    ratio = _SIDE / max(height, width)
+    ratio = side / max(height, width)
     size = (max(16, round(width * ratio)), max(16, round(height * ratio)))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     values = alpha.astype(np.float32)

@@ -17,6 +17,10 @@ from headshot.pipeline.team import Composition, TeamMember
 
 Image = NDArray[np.uint8]
 
+# Where a person leaves the photo is known well enough from so many pixels: the same frame as from
+# twice as many, in a quarter of the time.
+_SIDE = 128
+
 
 @dataclass(frozen=True)
 class Framed:
@@ -63,7 +67,8 @@ async def frame_photo(
         )
 
     def plan_alone() -> tuple[EdgeTouch, PortraitFrame]:
-        touch = _touch(matte_prior.reinforce(alpha, photo, face.landmarks), face, width)
+        decided = matte_prior.reinforce(alpha, photo, face.landmarks, side=_SIDE)
+        touch = _touch(decided, face, width)
         return touch, plan(touch, spec)
 
     touch, frame = await engine.workers.run(call.deadline, plan_alone)
