@@ -50,7 +50,7 @@ BACKGROUNDS = {
     "blurred scene": style_pb2.Background(blurred_scene=True),
 }
 FULL_SIZE = ("web", 1200, 1200)
-CROPS = [("square", 640, 640), ("landscape", 640, 480), ("wide", 854, 480), ("portrait", 480, 640)]
+CROPS = [("square", 640, 640), ("landscape", 640, 480), ("wide", 640, 360), ("portrait", 480, 640)]
 _STYLE = """
 body{font:14px/1.4 system-ui,sans-serif;margin:1.5rem;color:#222;background:#fafaf8}
 h2{margin:2rem 0 .4rem}.row{display:flex;flex-wrap:wrap;gap:18px 14px}
