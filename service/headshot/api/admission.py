@@ -57,6 +57,7 @@ class AdmissionController:
         self._buckets: dict[str, TokenBucket] = {}
         self._service = ServiceTimes(limits.initial_service_s, limits.smoothing)
         self._interactive_in_a_row = 0
+        self._admitted = 0
         metrics.admission_limits(limits.permits, limits.queue)
         self._publish()
 
@@ -64,6 +65,11 @@ class AdmissionController:
     def in_flight(self) -> float:
         """Return the sum of the costs of the permits that are out."""
         return sum(permit.cost for permit in self._running)
+
+    @property
+    def admitted(self) -> int:
+        """Return how many permits have been given so far."""
+        return self._admitted
 
     @property
     def queued(self) -> int:
@@ -320,6 +326,7 @@ class AdmissionController:
         now = self._clock()
         waited_s = now - waiter.arrived_at
         permit = Permit(waiter.tenant, waiter.priority, waiter.cost, waiter.kind, now, waited_s)
+        self._admitted += 1
         self._running.add(permit)
         self._metrics.admitted(waiter.tenant, waiter.priority.label, waited_s)
         self._publish()

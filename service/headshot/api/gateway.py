@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from headshot.api.admission import AdmissionController, AdmissionLimits
 from headshot.api.audit_trail import AuditTrail
+from headshot.api.idle_memory import IdleMemory
 from headshot.api.interceptors import server_interceptors
 from headshot.api.servicer import HeadshotServicer
 from headshot.api.session import Sessions
@@ -179,7 +180,8 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         operations.start()
         stack.callback(operations.stop)
         gateway.operations_port = operations.port
-        for task in (heartbeat.run(), _watch(gateway, checks)):
+        memory = IdleMemory(lambda: admission.admitted, lambda: admission.in_flight)
+        for task in (heartbeat.run(), memory.run(), _watch(gateway, checks)):
             stack.push_async_callback(_cancel, asyncio.ensure_future(task))
         await server.start()
         stack.push_async_callback(gateway.drain)
