@@ -307,7 +307,8 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON of all figures.")] = Path("out/bench.json"),
 ) -> None:
     """Run the contenders one after the other and print the table."""
-    settings = Bench(repository.resolve(), rendition, seconds, photos, os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0))
+    settings = Bench(repository.resolve(), rendition, seconds, photos, cores)
     about = machine.describe()
     rows: list[Row] = []
     for name in contenders.split(","):

@@ -25,7 +25,7 @@ def describe() -> dict[str, str]:
     name, flags = _cpu()
     return {
         "processor": name,
-        "cores": str(os.cpu_count()),
+        "cores": str(len(os.sched_getaffinity(0))),
         "AMX": "yes" if "amx_bf16" in flags else "no",
         "AVX512-BF16": "yes" if "avx512_bf16" in flags else "no",
         "load before": f"{os.getloadavg()[0]:.1f}",

@@ -18,7 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-_CORES = os.cpu_count() or 1
+_CORES = len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):
