@@ -187,11 +187,13 @@ def _distances(
         spread = cv2.GaussianBlur(counts.reshape(_COARSE, _COARSE), (0, 0), _AROUND * _COARSE)
         blurred.append(spread.reshape(-1)[places])
     total = np.maximum(blurred[0], np.float32(1e-6))
+    # Planes: numpy is several times faster on what lies together.
+    planes = np.ascontiguousarray(pixels.T)
     near_by = np.full(len(pixels), np.inf, np.float32)
     anywhere = near_by.copy()
     for centre, near in zip(centres, blurred[1:], strict=True):
         absent = np.clip(1 - near / total / np.float32(rare), 0, 1)
-        away = np.sqrt(np.square(pixels - centre).sum(axis=1))
+        away = np.sqrt(np.square(planes - centre[:, None]).sum(axis=0))
         near_by = np.minimum(near_by, away + np.float32(_ABSENT) * absent)
         anywhere = np.minimum(anywhere, away)
     return near_by, anywhere
