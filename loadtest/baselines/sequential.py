@@ -10,10 +10,10 @@ import numpy as np
 from google.protobuf import text_format
 from headshot.imaging import background, framing, geometry
 from headshot.imaging.decode import decode_photo
-from headshot.imaging.framing import EdgeTouch
 from headshot.imaging.renditions import PRESETS
 from headshot.pipeline import files, latents, pictures, rendering
 from headshot.pipeline.capture_advice import measure_photo
+from headshot.pipeline.frame import subject_touch
 from headshot.pipeline.sampler import make_sampler, noise
 from headshot.pipeline.styles import load_styles
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ class SequentialPipeline:
         self._embed(candidate, self._detect(candidate))
         alpha = self._matte(candidate)
         tone, retouch = self._style.tone_spec(), str(self._style.retouch)
-        draft = rendering.cut_person(candidate, alpha, frame, tone, retouch)
+        draft = rendering.cut_person(candidate, alpha, frame, tone, retouch, reference)
         ground = background.choose(self._style.background_spec(), draft.tones).spec
         whole = framing.plan_crop(frame, draft.alpha, 1.0)
         size = (round(whole.width), round(whole.width))
@@ -156,16 +156,7 @@ class SequentialPipeline:
 
     def _frame(self, photo: Image, face: _Face) -> framing.PortraitFrame:
         alpha = self._matte(photo)
-        ratio = photo.shape[1] / alpha.shape[1]
-        found = framing.edges_touched(
-            alpha.astype(np.float32) / np.float32(255), face.landmarks / np.float32(ratio)
-        )
-        touch = EdgeTouch(
-            found.top,
-            None if found.left is None else found.left * ratio,
-            None if found.right is None else found.right * ratio,
-            found.crown * ratio,
-        )
+        touch = subject_touch(alpha, photo, face.landmarks)
         size = (photo.shape[1], photo.shape[0])
         spec = self._style.framing_spec()
         return framing.plan_portrait(face.landmarks, face.box, size, spec, touch=touch)

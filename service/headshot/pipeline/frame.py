@@ -67,8 +67,7 @@ async def frame_photo(
         )
 
     def plan_alone() -> tuple[EdgeTouch, PortraitFrame]:
-        decided = matte_prior.reinforce(alpha, photo, face.landmarks, side=_SIDE)
-        touch = _touch(decided, face, width)
+        touch = subject_touch(alpha, photo, face.landmarks)
         return touch, plan(touch, spec)
 
     touch, frame = await engine.workers.run(call.deadline, plan_alone)
@@ -85,11 +84,18 @@ async def frame_photo(
     return await engine.workers.run(call.deadline, cut)
 
 
-def _touch(alpha: Image, face: Face, width: int) -> EdgeTouch:
-    """Return where the subject meets the photo's edges, in photo pixels."""
-    ratio = width / alpha.shape[1]
+def subject_touch(alpha: Image, photo: Image, landmarks: NDArray[np.floating]) -> EdgeTouch:
+    """Return where the subject meets the photo's edges, in photo pixels.
+
+    Args:
+        alpha: uint8 [h0, w0], the network's matte of the photo.
+        photo: uint8 [h, w, 3].
+        landmarks: [5, 2] in its pixels.
+    """
+    decided = matte_prior.reinforce(alpha, photo, landmarks, side=_SIDE)
+    ratio = photo.shape[1] / decided.shape[1]
     found = framing.edges_touched(
-        alpha.astype(np.float32) / np.float32(255), face.landmarks / np.float32(ratio)
+        decided.astype(np.float32) / np.float32(255), landmarks / np.float32(ratio)
     )
     return EdgeTouch(
         top=found.top,
