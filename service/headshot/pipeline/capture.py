@@ -147,13 +147,19 @@ async def _look(
     with call.stage("decode"):
         await together(_decode(engine, call, photo, limits, working_side) for photo in photos)
     readable = [photo for photo in photos if photo.pixels is not None]
+    # A stage's requests leave together, when the last is prepared, so that they are one batch.
     with call.stage("detect"):
-        await together(_detect(engine, call, photo) for photo in readable)
+        fitted = await together(
+            detect.fit(engine, call, photo.pixels) for photo in readable if photo.pixels is not None
+        )
+        await together(
+            _detect(engine, call, photo, canvas)
+            for photo, canvas in zip(readable, fitted, strict=True)
+        )
     with call.stage("encode_identity"):
         # Of faces that may turn out unfit too: measuring them takes longer than embedding them.
-        await together(
-            work(engine, call, photo) for photo in readable for work in (_embed, _measure)
-        )
+        measuring = (_measure(engine, call, photo) for photo in readable)
+        await together((_embed_all(engine, call, readable), *measuring))
 
 
 def _judge(
@@ -184,10 +190,10 @@ async def _decode(
     photo.pixels = decoded.pixels
 
 
-async def _detect(engine: Engine, call: Call, photo: _Photo) -> None:
+async def _detect(engine: Engine, call: Call, photo: _Photo, fitted: tuple[Image, float]) -> None:
     if photo.pixels is None:
         return
-    faces = await detect.find_faces(engine, call, photo.pixels)
+    faces = await detect.find_faces(engine, call, photo.pixels, fitted=fitted)
     if faces:
         height, width = photo.pixels.shape[:2]
         photo.face = detect.choose_face(faces, (width, height), photo.given.face_hint)
@@ -219,10 +225,16 @@ def _assess(photo: _Photo, *, strict: bool) -> Assessment:
     return Assessment(PhotoCode.OK, (found.code, *found.concerns), found.advice, 0.05)
 
 
-async def _embed(engine: Engine, call: Call, photo: _Photo) -> None:
-    if photo.pixels is not None and photo.face is not None:
-        photo.embedding = await identity.embed(engine, call, photo.pixels, photo.face)
-        photo.second = await identity.embed_second(engine, call, photo.pixels, photo.face)
+async def _embed_all(engine: Engine, call: Call, photos: list[_Photo]) -> None:
+    async def embed(photo: _Photo, aligned: Image) -> None:
+        photo.embedding = await identity.embed_aligned(engine, call, aligned)
+        if photo.pixels is not None and photo.face is not None:
+            photo.second = await identity.embed_second(engine, call, photo.pixels, photo.face)
+
+    found = [(photo, photo.pixels, photo.face) for photo in photos]
+    seen = [(one, pixels, face) for one, pixels, face in found if pixels is not None and face]
+    aligned = await together(identity.align(engine, call, pixels, face) for _, pixels, face in seen)
+    await together(embed(photo, image) for (photo, _, _), image in zip(seen, aligned, strict=True))
 
 
 def _agree(

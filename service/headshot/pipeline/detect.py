@@ -83,8 +83,19 @@ async def _on_canvas(
     ]
 
 
+async def fit(engine: Engine, call: Call, photo: Image) -> tuple[Image, float]:
+    """Return the photo on the detector's canvas and its scale there."""
+    size = engine.models.detector.canvas
+    return await engine.workers.run(call.deadline, geometry.letterbox, photo, size)
+
+
 async def find_faces(
-    engine: Engine, call: Call, photo: Image, *, stage: str = "detect"
+    engine: Engine,
+    call: Call,
+    photo: Image,
+    *,
+    stage: str = "detect",
+    fitted: tuple[Image, float] | None = None,
 ) -> list[Face]:
     """Return all faces of a photo, most confident first.
 
@@ -93,9 +104,10 @@ async def find_faces(
         call: the request.
         photo: uint8 [h, w, 3] RGB, upright.
         stage: stage to book the time on.
+        fitted: of `fit`, None to do it here.
     """
     size = engine.models.detector.canvas
-    canvas, scale = await engine.workers.run(call.deadline, geometry.letterbox, photo, size)
+    canvas, scale = fitted or await fit(engine, call, photo)
     faces = await _on_canvas(engine, call, stage, canvas, scale, (0.0, 0.0))
     if not faces:
         padded, scale, offset = await engine.workers.run(call.deadline, _padded, photo, size)

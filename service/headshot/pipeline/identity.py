@@ -66,9 +66,28 @@ async def embed(
     model: str = RECOGNISER,
 ) -> Vector:
     """Return a face's embedding, float32 [D] of unit length."""
-    aligned = await engine.workers.run(
+    aligned = await align(engine, call, photo, face)
+    return await embed_aligned(engine, call, aligned, stage=stage, model=model)
+
+
+async def align(
+    engine: Engine, call: Call, photo: NDArray[np.uint8], face: Face
+) -> NDArray[np.uint8]:
+    """Return the face as recognisers see it, uint8 [112, 112, 3]."""
+    return await engine.workers.run(
         call.deadline, geometry.align_face, photo, face.landmarks, antialias=True
     )
+
+
+async def embed_aligned(
+    engine: Engine,
+    call: Call,
+    aligned: NDArray[np.uint8],
+    *,
+    stage: str = "encode_identity",
+    model: str = RECOGNISER,
+) -> Vector:
+    """Return the embedding of a face of `align`, float32 [D] of unit length."""
     outputs = await engine.infer(
         call, stage, model, {"face": aligned[None]}, urgent=stage == "verify"
     )
