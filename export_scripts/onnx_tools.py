@@ -33,13 +33,17 @@ class Tolerance:
 
 
 def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Large float32 initialisers become float16 with a Cast to float32; runtimes fold the Cast."""
+    """Large float32 initialisers become float16 with a Cast to float32; runtimes fold the Cast.
+
+    Depthwise kernels stay float32: they are few, and an error in one touches a whole channel.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(graph)
     casts, initialisers = [], []
     for tensor in result.graph.initializer:
         small = int(np.prod(tensor.dims)) < MIN_STORED_HALF
-        if tensor.data_type != TensorProto.FLOAT or small:
+        depthwise = len(tensor.dims) == 4 and tensor.dims[1] == 1
+        if tensor.data_type != TensorProto.FLOAT or small or depthwise:
             initialisers.append(tensor)
             continue
         values = numpy_helper.to_array(tensor)

@@ -1,10 +1,10 @@
-"""Identity encoder: a dense 3x3 residual network, 112x112 face to a 128-d unit vector.
+"""Identity encoder: inverted bottlenecks, 112x112 face to a 128-d unit vector.
 
-The photo is folded 2x2 into channels at once and the trunk works at 28, 14 and 7 pixels, because
-dense convolutions on few large maps are the slow part on a CPU. Inside a block the first
-convolution carries the batch norm (it folds away at export); the second writes to the residual
-stream with a plain bias. The head weighs every position of the last map on its own (global
-depthwise convolution, MobileFaceNets, Chen et al. 2018).
+The family of MobileFaceNets (Chen et al., 2018), half as wide again inside the blocks: every block
+widens, looks at 3x3 places a channel, narrows, and adds to the stream. The head weighs
+every position of the last map on its own (global depthwise convolution). The seams between the
+blocks have the teacher's sizes, so that every block can learn alone from the teacher's map before
+it (training/identity_encoder.py). Batch norms fold away at export.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from export_scripts.networks.layers import BatchNorm
+
 EMBEDDING_SIZE = 128
 FACE_SIZE = 112
-FOLD = 2
-SLOPE = 0.2
 
 INPUT_NAMES = ["face"]
 OUTPUT_NAMES = ["embedding"]
@@ -27,89 +27,86 @@ DYNAMIC_AXES = {"face": {0: "batch"}, "embedding": {0: "batch"}}
 OPSET = 17
 
 
-class ConvPair(nn.Module):
-    """3x3 convolution, batch norm, leaky ReLU, 3x3 convolution; with a shortcut if asked.
+class Layer(nn.Module):
+    """Convolution, batch norm, PReLU: ``[B, inputs, h, w]`` to ``[B, outputs, h / s, w / s]``.
 
-    ``[B, inputs, h, w]`` to ``[B, outputs, h / stride, w / stride]``.
+    ``size`` is the kernel's; ``depthwise`` gives every channel a kernel of its own.
     """
 
     def __init__(
-        self, inputs: int, hidden: int, outputs: int, stride: int = 1, *, shortcut: bool = False
+        self, inputs: int, outputs: int, size: int, stride: int = 1, *, depthwise: bool = False
     ) -> None:
         super().__init__()
-        self.expand = nn.Conv2d(inputs, hidden, 3, stride, 1, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(hidden)
-        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
-        self.project = nn.Conv2d(hidden, outputs, 3, 1, 1)
-        self.shortcut = shortcut
+        groups = inputs if depthwise else 1
+        self.convolution = nn.Conv2d(
+            inputs, outputs, size, stride, size // 2, groups=groups, bias=False
+        )
+        self.norm: nn.Module = BatchNorm(outputs)
+        self.activation = nn.PReLU(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        y: Tensor = self.project(self.activation(self.norm(self.expand(x))))
-        return x + y if self.shortcut else y
-
-
-class Entry(nn.Module):
-    """3x3 convolution, batch norm, leaky ReLU: ``[B, 12, 56, 56]`` to ``[B, outputs, 56, 56]``."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.expand = nn.Conv2d(3 * FOLD * FOLD, outputs, 3, 1, 1, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(outputs)
-        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        y: Tensor = self.activation(self.norm(self.expand(x)))
+        y: Tensor = self.activation(self.norm(self.convolution(x)))
         return y
+
+
+class Bottleneck(nn.Module):
+    """Widen, look around, narrow; added to the input where ``stride`` is 1 and the sizes agree."""
+
+    def __init__(self, inputs: int, wide: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.widen = Layer(inputs, wide, 1)
+        self.look = Layer(wide, wide, 3, stride, depthwise=True)
+        self.narrow = nn.Conv2d(wide, outputs, 1)
+        self.shortcut = stride == 1 and inputs == outputs
+
+    def branch(self, x: Tensor) -> Tensor:
+        """What the block adds (or puts in place of its input)."""
+        y: Tensor = self.narrow(self.look(self.widen(x)))
+        return y
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, inputs, h, w]`` to ``[B, outputs, h / stride, w / stride]``."""
+        y = self.branch(x)
+        return x + y if self.shortcut else y
 
 
 class Head(nn.Module):
     """``[B, 128, 7, 7]`` to the embedding before it is scaled to unit length, ``[B, 128]``."""
 
-    def __init__(self, inputs: int = 128, hidden: int = 512) -> None:
+    def __init__(self, inputs: int = 128, hidden: int = 768) -> None:
         super().__init__()
-        self.expand = nn.Conv2d(inputs, hidden, 1, bias=False)
-        self.norm: nn.Module = nn.BatchNorm2d(hidden)
-        self.activation = nn.PReLU(hidden)
+        self.widen = Layer(inputs, hidden, 1)
         self.pool_weight = nn.Parameter(torch.full((hidden, 7, 7), 1 / 49))
         self.project = nn.Linear(hidden, EMBEDDING_SIZE)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        y = self.activation(self.norm(self.expand(x)))
-        pooled = (y.float() * self.pool_weight).sum(dim=(2, 3))
+        pooled = (self.widen(x).float() * self.pool_weight).sum(dim=(2, 3))
         return functional.linear(pooled, self.project.weight, self.project.bias)
 
 
 class IdentityEncoder(nn.Module):
     """Face ``[B, 3, 112, 112]``, RGB scaled to about [-1, 1], to embedding ``[B, 128]``.
 
-    ``stages`` is the trunk cut at the points where training may compare or replace the map
-    between two stages; the last stage is the head.
+    ``stages`` is the network cut where training may compare or replace the map between two
+    stages; the last stage is the head.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stages = nn.ModuleList(
             [
-                nn.Sequential(Entry(32), ConvPair(32, 128, 64, 2)),
-                ConvPair(64, 128, 64, shortcut=True),
-                ConvPair(64, 128, 64, shortcut=True),
-                ConvPair(64, 128, 128, 2),
-                nn.Sequential(*[ConvPair(128, 128, 128, shortcut=True) for _ in range(2)]),
-                nn.Sequential(*[ConvPair(128, 128, 128, shortcut=True) for _ in range(2)]),
-                ConvPair(128, 256, 128, 2),
-                ConvPair(128, 256, 128, shortcut=True),
-                ConvPair(128, 256, 128, shortcut=True),
+                nn.Sequential(Layer(3, 96, 3, 2), Layer(96, 96, 3, depthwise=True), Layer(96, 64, 1)),
+                Bottleneck(64, 192, 64, 2),
+                *[Bottleneck(64, 192, 64) for _ in range(4)],
+                Bottleneck(64, 384, 128, 2),
+                *[Bottleneck(128, 384, 128) for _ in range(6)],
+                Bottleneck(128, 640, 128, 2),
+                *[Bottleneck(128, 384, 128) for _ in range(2)],
                 Head(),
             ]
         )
-
-    @staticmethod
-    def fold(x: Tensor) -> Tensor:
-        """``[B, 3, 112, 112]`` to ``[B, 12, 56, 56]``."""
-        return functional.pixel_unshuffle(x, FOLD).contiguous(memory_format=torch.channels_last)
 
     def maps(self, x: Tensor, replaced: list[Tensor] | None = None) -> list[Tensor]:
         """Output of every stage; the last one is the embedding (not unit length).
@@ -118,7 +115,7 @@ class IdentityEncoder(nn.Module):
         its input from there, so that all stages learn at the same time from correct inputs.
         """
         outputs: list[Tensor] = []
-        y = self.fold(x)
+        y = x
         for index, stage in enumerate(self.stages):
             outputs.append(stage(y))
             last = index == len(self.stages) - 1
@@ -158,8 +155,8 @@ def fold_batch_norms(net: IdentityEncoder) -> IdentityEncoder:
     """A copy in evaluation mode with every batch norm folded into the convolution before it."""
     folded = copy.deepcopy(net).eval()
     for module in folded.modules():
-        if isinstance(module, Entry | ConvPair | Head) and isinstance(module.norm, nn.BatchNorm2d):
-            module.expand = fuse_conv_bn_eval(module.expand, module.norm)
+        if isinstance(module, Layer) and isinstance(module.norm, nn.BatchNorm2d):
+            module.convolution = fuse_conv_bn_eval(module.convolution, module.norm)
             module.norm = nn.Identity()
     return folded
 

@@ -6,39 +6,43 @@
 ``--data`` holds the crops of ``export_scripts.datasets.prepare_faces``. The teacher sees exactly
 the augmented view that the student sees, so every view is a fresh, exact target; part of the views
 are blends of two aligned faces, people who do not exist. The student is compared with the teacher
-between its stages as well (feature hints): hundreds of targets a face where the embedding is one.
+between its blocks as well (feature hints): thousands of targets a face where the embedding is one.
 
 Three phases, by the clock:
 
-1. local: every stage reads the teacher's map in place of the student's, so all learn at once;
-2. early: the stages at 28 pixels alone, in small batches (784 positions a face suffice), down to a
-   learning rate of zero;
-3. late: the early stages are frozen, the rest is trained as a whole. A view's frozen map and its
-   targets are kept and come back a few times, which spares the teacher and the early stages.
-   Towards the end the embedding takes over from the hints; the rate falls to zero.
+1. local: every block reads the teacher's map in place of the student's and learns what the
+   teacher's block adds to it, so all of them learn at once and none waits for another. Large maps
+   hold thousands of places a face, so few of the faces suffice there;
+2. early: the blocks at 56 and 28 pixels as a chain, each on the output of the one before;
+3. late: the early blocks are frozen and the rest is trained as a whole. A view's frozen map and its
+   targets are kept and come back a few times, which spares the teacher and the early blocks. The
+   embedding takes over from the hints.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import time
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import openvino as ov
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from export_scripts.datasets.augment_faces import Augmenter
 from export_scripts.datasets.identity_split import training_faces
-from export_scripts.networks.identity_encoder import ConvPair, IdentityEncoder, build
+from export_scripts.networks.identity_encoder import (
+    FACE_SIZE,
+    Bottleneck,
+    IdentityEncoder,
+    build,
+    fold_batch_norms,
+)
 from export_scripts.training.distillation import (
     Batch,
     Replay,
@@ -48,35 +52,39 @@ from export_scripts.training.distillation import (
 from export_scripts.training.muon import Muon
 from export_scripts.training.ncnn_teacher import Teacher
 from export_scripts.training.precision import fast_autocast
+from export_scripts.training.wallclock import WallClockRun
 
-SEED = 20261121
-BATCH = 96
-EARLY_BATCH = 24
+SEED = 20261125
+BATCH = 64
 PEAK_RATE = 2.5e-3
-WARM_UP_STEPS = 60
-LOCAL_UNTIL = 0.12
-EARLY_UNTIL = 0.21
+LOCAL_UNTIL, EARLY_UNTIL = 0.4, 0.55
 """Ends of the first two phases, as parts of the time."""
-EARLY_STAGES = 3
-MILD_FROM = 0.42
+EARLY_BATCH = 16
+EARLY_STAGES = 7
+REUSED = 2
+"""How often a view of the last phase comes back."""
+LOCAL_SHARE = {56: 8, 28: 5, 14: 2, 7: 1}
+"""Which part of a batch (one in so many faces) a block learns from, by its input's size."""
+MILD_FROM = 0.7
 MILD_STRENGTH = 0.6
 """From this part of the time on the views are closer to ordinary photos, as those served are."""
+ANGLE_WEIGHT, RELATION_WEIGHT = 4.0, 8.0
 
 TEACHER_MAPS = (
+    "conv_2_dw_relu",
     "dconv_23_conv_proj_batchnorm",
-    "_plus1",
-    "_plus3",
+    *(f"_plus{i}" for i in range(4)),
     "dconv_34_conv_proj_batchnorm",
-    "_plus6",
-    "_plus9",
+    *(f"_plus{i}" for i in range(4, 10)),
     "dconv_45_conv_proj_batchnorm",
-    "_plus10",
-    "_plus11",
+    *(f"_plus{i}" for i in range(10, 12)),
     "fc1",
 )
 """The teacher's blobs that the student's stages are compared with, in order."""
-LATE_HINTS = (4, 5, 8, 9)
+LATE_HINTS = tuple(TEACHER_MAPS.index(n) for n in ("_plus6", "_plus9", "_plus11", "fc1"))
 """Which of them are compared in the last phase."""
+
+Views = npt.NDArray[np.uint8]
 
 
 class Source:
@@ -92,276 +100,172 @@ class Source:
         return len(self._weights)
 
     def __call__(self, stages: tuple[int, ...], size: int, strength: float = 1.0) -> Batch:
-        """``size`` fresh views, augmented with that strength."""
+        """``size`` fresh views, augmented with that strength, and the teacher's maps by stage."""
         self._augment.strength = strength
         if stages not in self._teachers:
             names = tuple(TEACHER_MAPS[i] for i in stages)
-            self._teachers = {stages: Teacher(self._folder, names, precision="bf16")}
+            self._teachers = {stages: Teacher(self._folder, names)}
         views = self._augment.batch(size)
         outputs = self._teachers[stages](views)
-        return Batch(
-            views,
-            {i: torch.from_numpy(o).bfloat16() for i, o in zip(stages, outputs, strict=True)},
-        )
+        targets = {i: torch.from_numpy(o) for i, o in zip(stages, outputs, strict=True)}
+        return Batch(views, targets)
 
 
-def to_input(views: npt.NDArray[np.uint8]) -> Tensor:
+def to_input(views: Views) -> Tensor:
     """uint8 views to float32 in [-1, 1], channels last."""
     x = torch.from_numpy(views).float() / 127.5 - 1.0
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def stage_variances(batches: list[Batch]) -> dict[int, Tensor]:
-    """Variance of every channel of the teacher's maps."""
-    return {
-        i: torch.cat([b.targets[i].float().transpose(0, 1).flatten(1) for b in batches], dim=1).var(
-            dim=1
-        )
-        for i in batches[0].targets
-    }
+def channel_variances(maps: Tensor) -> Tensor:
+    """Variance of every channel, ``[C]``, of ``[B, C, ...]``."""
+    return maps.transpose(0, 1).flatten(1).var(dim=1)
 
 
-class Clock:
-    """Progress in [0, 1] by the time spent in training, over all resumptions."""
+def local_losses(net: IdentityEncoder, batch: Batch) -> dict[str, Tensor]:
+    """Error of every stage alone, fed with the teacher's map before it.
 
-    def __init__(self, seconds: float, spent: float) -> None:
-        self._start = time.monotonic() - spent
-        self._seconds = seconds + spent
-
-    @property
-    def spent(self) -> float:
-        """Seconds of training so far."""
-        return time.monotonic() - self._start
-
-    @property
-    def progress(self) -> float:
-        """Part of the time that has passed."""
-        return min(1.0, self.spent / self._seconds)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, net: nn.Module, step: int) -> None:
-    """Exponential moving average of weights and batch-norm statistics."""
-    decay = min(0.99, step / (step + 10))
-    ours, theirs = average.state_dict(), net.state_dict()
-    floats = [k for k, v in ours.items() if v.is_floating_point()]
-    torch._foreach_lerp_([ours[k] for k in floats], [theirs[k] for k in floats], 1 - decay)
+    A block with a shortcut is measured by what it adds: the stream it passes on is exact anyway.
+    """
+    losses = {}
+    x = to_input(batch.views)
+    for i, stage in enumerate(net.stages):
+        target = batch.targets[i]
+        faces = max(1, len(x) // LOCAL_SHARE.get(x.shape[-1], LOCAL_SHARE[56]))
+        given = x[:faces].contiguous(memory_format=torch.channels_last)
+        if isinstance(stage, Bottleneck) and stage.shortcut:
+            made, wanted = stage.branch(given), target[:faces] - given
+        else:
+            made, wanted = stage(given), target[:faces]
+        losses[TEACHER_MAPS[i]] = relative_error(made, wanted, channel_variances(wanted))
+        x = target
+    return losses
 
 
-class Trainer:
-    """Network, average, optimisers and the loss."""
+def early_losses(net: IdentityEncoder, batch: Batch) -> dict[str, Tensor]:
+    """Errors of the early stages, each fed with the output of the one before."""
+    losses = {}
+    y = to_input(batch.views)
+    for i, stage in enumerate(net.stages[:EARLY_STAGES]):
+        y = stage(y)
+        target = batch.targets[i]
+        losses[TEACHER_MAPS[i]] = relative_error(y, target, channel_variances(target))
+    return losses
 
-    def __init__(self, variances: dict[int, Tensor]) -> None:
-        torch.manual_seed(SEED)
-        self.net: IdentityEncoder = build()
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for stage in self.net.modules():
-            if isinstance(stage, ConvPair) and stage.shortcut:
-                nn.init.zeros_(stage.project.weight)
-        self.average = copy.deepcopy(self.net)
-        stages = self.net.stages
-        self.early = self._optimisers(stages[:EARLY_STAGES])
-        self.late = self._optimisers(stages[EARLY_STAGES:])
-        self.variances = variances
-        self.step = 0
-        self.steps_since_start = 0
-        self.frozen = False
 
-    @staticmethod
-    def _optimisers(stages: nn.ModuleList) -> list[torch.optim.Optimizer]:
-        named = list(stages.named_parameters())
-        matrices = [p for n, p in named if p.dim() in (2, 4)]
-        rest = [p for n, p in named if p.dim() not in (2, 4)]
-        return [
-            Muon(matrices, lr=PEAK_RATE, weight_decay=0.02),
-            torch.optim.AdamW(rest, lr=PEAK_RATE, weight_decay=0.0),
-        ]
+def late_losses(net: IdentityEncoder, batch: Batch) -> dict[str, Tensor]:
+    """Errors behind the frozen stages: hints, angle to the teacher, relations in the batch."""
+    assert batch.entry is not None
+    losses, y = {}, batch.entry
+    last = len(TEACHER_MAPS) - 1
+    for i in range(EARLY_STAGES, last + 1):
+        y = net.stages[i](y)
+        if i in batch.targets:
+            target = batch.targets[i]
+            losses[TEACHER_MAPS[i]] = relative_error(y, target, channel_variances(target))
+    losses["angle"], losses["relation"] = embedding_losses(y, batch.targets[last])
+    return losses
 
-    def _apply(self, optimisers: list[torch.optim.Optimizer], part: float) -> None:
-        rate = PEAK_RATE * min(1.0, (self.steps_since_start + 1) / WARM_UP_STEPS) * max(0.0, part)
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
 
-    def local(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One step in which every stage learns from the teacher's map before it."""
-        self.net.train()
-        last = len(TEACHER_MAPS) - 1
-        with fast_autocast():
-            given = [
-                batch.targets[i].contiguous(memory_format=torch.channels_last) for i in range(last)
-            ]
-            outputs = self.net.maps(to_input(batch.views), given)
-        parts = self._losses(dict(enumerate(outputs)), batch.targets)
-        self._loss(parts, 1.0).backward()
-        self._apply(self.early, self._early_part(progress))
-        self._apply(self.late, 1 - progress)
-        return self._finish(parts)
-
-    def early_only(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One step of the early stages, each on the output of the one before."""
-        self.net.train()
-        outputs = {}
-        with fast_autocast():
-            y = self.net.fold(to_input(batch.views))
-            for i in range(EARLY_STAGES):
-                y = self.net.stages[i](y)
-                outputs[i] = y
-        parts = self._losses(outputs, batch.targets)
-        self._loss(parts, 1.0).backward()
-        self._apply(self.early, self._early_part(progress))
-        return self._finish(parts)
-
-    @staticmethod
-    def _early_part(progress: float) -> float:
-        return min(1.0, (EARLY_UNTIL - progress) / (EARLY_UNTIL - LOCAL_UNTIL))
-
-    def freeze(self) -> None:
-        """The averaged early stages are what the others build on from now on."""
-        ours, theirs = self.net.stages[:EARLY_STAGES], self.average.stages[:EARLY_STAGES]
-        ours.load_state_dict(theirs.state_dict())
-        self.frozen = True
-
-    @torch.no_grad()
-    def entry(self, batch: Batch) -> Batch:
-        """The batch with the frozen stages' map in place of its views."""
-        self.net.eval()
-        with fast_autocast():
-            y = self.net.fold(to_input(batch.views))
-            for i in range(EARLY_STAGES):
-                y = self.net.stages[i](y)
-        empty = np.empty((0,), np.uint8)
-        return Batch(empty, batch.targets, y.bfloat16())
-
-    def late_only(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One step of everything behind the frozen stages."""
-        self.net.train()
-        assert batch.entry is not None
-        outputs, y = {}, batch.entry
-        with fast_autocast():
-            for i in range(EARLY_STAGES, len(self.net.stages)):
-                y = self.net.stages[i](y)
-                outputs[i] = y
-        parts = self._losses(outputs, batch.targets)
-        # Towards the end the hints only steady the trunk; the embedding is what is served.
-        self._loss(parts, 0.4 * (1 - progress) + 0.05).backward()
-        self._apply(self.late, (1 - progress) / (1 - EARLY_UNTIL))
-        return self._finish(parts)
-
-    def _losses(self, outputs: dict[int, Tensor], targets: dict[int, Tensor]) -> dict[str, Tensor]:
-        parts = {
-            TEACHER_MAPS[i]: relative_error(outputs[i], target, self.variances[i])
-            for i, target in targets.items()
+def freeze_early(net: IdentityEncoder, average: dict[str, Tensor]) -> None:
+    """The averaged early stages are what the others build on from now on."""
+    early = net.stages[:EARLY_STAGES]
+    prefix = len("stages.")
+    early.load_state_dict(
+        {
+            k[prefix:]: v
+            for k, v in average.items()
+            if k.startswith("stages.") and int(k.split(".")[1]) < EARLY_STAGES
         }
-        last = len(TEACHER_MAPS) - 1
-        if last in targets:
-            parts["angle"], parts["relation"] = embedding_losses(outputs[last], targets[last])
-        return parts
-
-    @staticmethod
-    def _loss(parts: dict[str, Tensor], hint_weight: float) -> Tensor:
-        weights = {"angle": 4.0, "relation": 8.0}
-        return torch.stack([weights.get(k, hint_weight) * v for k, v in parts.items()]).sum()
-
-    def _finish(self, parts: dict[str, Tensor]) -> dict[str, float]:
-        self.step += 1
-        self.steps_since_start += 1
-        update_average(self.average, self.net, self.step)
-        return {k: float(v.detach()) for k, v in parts.items()}
-
-    def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs."""
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimisers": [o.state_dict() for o in self.early + self.late],
-            "variances": self.variances,
-            "step": self.step,
-            "frozen": self.frozen,
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state``."""
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        for optimiser, saved in zip(self.early + self.late, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-        self.step, self.frozen = state["step"], state["frozen"]
-
-
-def save(trainer: Trainer, spent: float, out: Path) -> None:
-    """Checkpoint for resuming, and the averaged weights in float16; both atomically."""
-    torch.save({**trainer.state(), "spent": spent}, out / "checkpoint.tmp")
-    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
-    weights = {
-        k: (v.half() if v.is_floating_point() else v).contiguous()
-        for k, v in trainer.average.state_dict().items()
-        if not k.endswith("num_batches_tracked")
-    }
-    save_file(weights, out / "identity_encoder.tmp")
-    (out / "identity_encoder.tmp").replace(out / "identity_encoder.safetensors")
-
-
-def late_batch(trainer: Trainer, source: Source, strength: float) -> Batch:
-    """A fresh batch of the last phase."""
-    return trainer.entry(source(LATE_HINTS, BATCH, strength))
-
-
-def train(data: Path, teachers: Path, out: Path, seconds: float, resume: bool) -> None:
-    """Train for ``seconds``; see the module."""
-    out.mkdir(parents=True, exist_ok=True)
-    saved: dict[str, Any] | None = None
-    if resume and (out / "checkpoint.pt").exists():
-        saved = torch.load(out / "checkpoint.pt", weights_only=True)
-    done = saved["step"] if saved else 0
-    source = Source(data, teachers, SEED + done)
-    print(f"{len(source)} faces", flush=True)
-    every_stage = tuple(range(len(TEACHER_MAPS)))
-    variances = (
-        saved["variances"]
-        if saved
-        else stage_variances([source(every_stage, BATCH) for _ in range(3)])
     )
-    trainer = Trainer(variances)
-    if saved:
-        trainer.load(saved)
-    clock = Clock(seconds, saved["spent"] if saved else 0.0)
-    replay = Replay(SEED + done)
-    last_save, samples = clock.spent, 0
+    early.eval().requires_grad_(False)
+
+
+class FrozenStages:
+    """The early stages compiled for one thread: views to the map that the late ones start from."""
+
+    def __init__(self, net: IdentityEncoder) -> None:
+        stages = nn.Sequential(*fold_batch_norms(net).stages[:EARLY_STAGES])
+        model = ov.convert_model(stages, example_input=torch.zeros(1, 3, FACE_SIZE, FACE_SIZE))
+        settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        self._request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with that map in place of its views."""
+        faces = batch.views.astype(np.float32) / np.float32(127.5) - np.float32(1)
+        entry = torch.from_numpy(np.array(self._request.infer([faces])[0]))
+        entry = entry.contiguous(memory_format=torch.channels_last)
+        return Batch(np.empty((0,), np.uint8), batch.targets, entry)
+
+
+def late_batch(compiled: FrozenStages, source: Source, strength: float) -> Batch:
+    """A fresh batch of the last phase."""
+    return compiled(source(LATE_HINTS, BATCH, strength))
+
+
+def optimisers(net: IdentityEncoder) -> list[torch.optim.Optimizer]:
+    """Muon for matrices, AdamW for depthwise kernels, norms, slopes and biases."""
+    matrices, rest = [], []
+    for parameter in net.parameters():
+        mixes = parameter.dim() == 2 or (parameter.dim() == 4 and parameter.shape[1] > 1)
+        (matrices if mixes else rest).append(parameter)
+    return [
+        Muon(matrices, lr=PEAK_RATE, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=PEAK_RATE, weight_decay=0.0),
+    ]
+
+
+def train(data: Path, teachers: Path, out: Path, minutes: float, resume: bool) -> None:
+    """Train for ``minutes``; see the module."""
+    torch.manual_seed(SEED)
+    net = build().train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = WallClockRun(net, optimisers(net), out, minutes=minutes, decay=0.99, warmup=60)
+    if resume:
+        run.resume()
+    source = Source(data, teachers, SEED + run.step_count)
+    replay = Replay(SEED + run.step_count, uses=REUSED)
+    every_stage = tuple(range(len(TEACHER_MAPS)))
     smooth: dict[str, float] = {}
-    with tqdm(total=round(clock.spent + seconds), unit="s", mininterval=20) as bar:
-        while clock.progress < 1:
-            progress = clock.progress
-            if progress < LOCAL_UNTIL:
-                parts = trainer.local(source(every_stage, BATCH), progress)
-            elif progress < EARLY_UNTIL:
-                early = every_stage[:EARLY_STAGES]
-                parts = trainer.early_only(source(early, EARLY_BATCH), progress)
-            else:
-                if not trainer.frozen:
-                    trainer.freeze()
-                strength = 1.0 if progress < MILD_FROM else MILD_STRENGTH
-                batch = replay(partial(late_batch, trainer, source, strength))
-                parts = trainer.late_only(batch, progress)
-                samples += BATCH
-            for name, value in parts.items():
-                smooth[name] = 0.9 * smooth.get(name, value) + 0.1 * value
-            bar.update(round(clock.spent) - bar.n)
-            if trainer.step % 20 == 0:
-                line = {
-                    "step": trainer.step,
-                    "late_samples": samples,
-                    "seconds": round(clock.spent),
-                    **{k: round(v, 4) for k, v in smooth.items()},
-                }
-                with (out / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(line) + "\n")
-            if clock.spent - last_save > 180:
-                save(trainer, clock.spent, out)
-                last_save = clock.spent
-    save(trainer, clock.spent, out)
+    bar = tqdm(total=round(minutes * 60), unit="s", mininterval=20, initial=int(run.spent))
+    print(f"{len(source)} faces", flush=True)
+    compiled: FrozenStages | None = None
+    while run.start_step():
+        hint_weight = 1.0
+        if run.progress < LOCAL_UNTIL:
+            batch = source(every_stage, BATCH)
+            losses_of = local_losses
+        elif run.progress < EARLY_UNTIL:
+            batch = source(every_stage[:EARLY_STAGES], EARLY_BATCH)
+            losses_of = early_losses
+        else:
+            if compiled is None:
+                freeze_early(net, run.average)
+                compiled, smooth = FrozenStages(net), {}
+            strength = 1.0 if run.progress < MILD_FROM else MILD_STRENGTH
+            batch = replay(partial(late_batch, compiled, source, strength))
+            losses_of = late_losses
+            # Towards the end the hints only steady the trunk; the embedding is what is served.
+            hint_weight = 0.4 * (1 - run.progress) + 0.05
+        with fast_autocast():
+            losses = losses_of(net, batch)
+        weights = {"angle": ANGLE_WEIGHT, "relation": RELATION_WEIGHT}
+        parts = [weights.get(k, hint_weight) * v for k, v in losses.items()]
+        torch.stack(parts).sum().backward()  # type: ignore[no-untyped-call]
+        run.end_step(clip=20.0)
+        for name, value in losses.items():
+            smooth[name] = 0.95 * smooth.get(name, float(value.detach())) + 0.05 * float(
+                value.detach()
+            )
+        if run.step_count % 20 == 0:
+            shown = {k: round(smooth[k], 4) for k in losses}
+            line = {"step": run.step_count, "seconds": round(run.spent), **shown}
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        bar.n = int(run.spent)
+        bar.update(0)
+    run.save()
+    bar.close()
 
 
 def main() -> None:
@@ -376,13 +280,14 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    seconds = arguments.minutes * 60
+    minutes = arguments.minutes
     if arguments.until:
         now = datetime.now().astimezone()
         clock = datetime.strptime(arguments.until, "%H:%M").astimezone()
         end = now.replace(hour=clock.hour, minute=clock.minute, second=0)
         seconds = ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
-    train(arguments.data, arguments.teachers, arguments.out, seconds, arguments.resume)
+        minutes = seconds / 60
+    train(arguments.data, arguments.teachers, arguments.out, minutes, arguments.resume)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,16 @@ pytest.importorskip("safetensors", reason="training environment only: requiremen
 
 from export_scripts.datasets.augment_faces import Augmenter  # noqa: E402
 from export_scripts.networks import identity_encoder as network  # noqa: E402
+from export_scripts.training.distillation import Batch, Replay  # noqa: E402
+from export_scripts.training.identity_encoder import (  # noqa: E402
+    EARLY_STAGES,
+    TEACHER_MAPS,
+    FrozenStages,
+    early_losses,
+    freeze_early,
+    late_losses,
+    local_losses,
+)
 from export_scripts.training.muon import orthogonalised  # noqa: E402
 
 
@@ -54,3 +64,69 @@ def test_a_view_is_a_planar_face_and_repeats_with_the_seed() -> None:
     assert first.dtype == np.uint8
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def teacher_shapes() -> list[tuple[int, ...]]:
+    net = network.build().eval()
+    with torch.no_grad():
+        return [tuple(m.shape[1:]) for m in net.maps(torch.zeros(1, 3, 112, 112))]
+
+
+def random_batch(faces: int = 4) -> Batch:
+    targets = {i: torch.randn(faces, *shape) for i, shape in enumerate(teacher_shapes())}
+    views = np.random.default_rng(0).integers(0, 256, (faces, 3, 112, 112), dtype=np.uint8)
+    return Batch(views, targets)
+
+
+def touched_stages(net: torch.nn.Module) -> set[int]:
+    return {int(n.split(".")[1]) for n, p in net.named_parameters() if p.grad is not None}
+
+
+def test_a_block_learns_alone_what_the_teachers_block_adds() -> None:
+    torch.manual_seed(0)
+    net, batch = network.build(), random_batch()
+    assert len(batch.targets) == len(TEACHER_MAPS)
+    local_losses(net, batch)["_plus0"].backward()
+    assert touched_stages(net) == {2}
+    with torch.no_grad():  # a block that adds what the teacher's adds has the noise as its error
+        net.stages[2].narrow.weight.zero_()
+        net.stages[2].narrow.bias.fill_(0.5)
+        noise = torch.randn_like(batch.targets[1])
+        batch.targets[2] = batch.targets[1] + 0.5 + 0.01 * noise
+        assert local_losses(net, batch)["_plus0"] == pytest.approx(1.0, rel=0.05)
+
+
+def test_the_early_chain_leaves_the_late_stages_alone() -> None:
+    torch.manual_seed(0)
+    net = network.build()
+    torch.stack(list(early_losses(net, random_batch()).values())).sum().backward()
+    assert touched_stages(net) == set(range(EARLY_STAGES))
+
+
+def test_frozen_stages_give_the_averaged_networks_map_and_learn_no_more() -> None:
+    torch.manual_seed(0)
+    net, average = network.build(), network.build()
+    freeze_early(net, average.state_dict())
+    batch = random_batch(2)
+    started = FrozenStages(net)(batch)
+    x = torch.from_numpy(batch.views).float() / 127.5 - 1
+    with torch.no_grad():
+        expected = average.eval().stages[:EARLY_STAGES]
+        for stage in expected:
+            x = stage(x)
+    assert started.entry is not None
+    torch.testing.assert_close(started.entry, x, rtol=1e-3, atol=1e-3)
+    torch.stack(list(late_losses(net, started).values())).sum().backward()
+    assert touched_stages(net) == set(range(EARLY_STAGES, len(TEACHER_MAPS)))
+
+
+def test_replay_hands_a_batch_out_as_often_as_asked_and_no_more() -> None:
+    replay, made = Replay(0, size=4, uses=2), []
+
+    def fresh() -> Batch:
+        made.append(Batch(np.empty((0,), np.uint8), {}))
+        return made[-1]
+
+    drawn = [id(replay(fresh)) for _ in range(200)]
+    assert max(drawn.count(id(b)) for b in made) == 2
+    assert len(made) < 120

@@ -32,19 +32,19 @@ def embedding() -> NDArray[np.float32]:
 @pytest.fixture
 def token(embedding: NDArray[np.float32]) -> bytes:
     return sealer().seal(
-        embedding, "compact-resnet-1", "website", NOW + 60, consent_reference="C-17", photos=3
+        embedding, "compact-bottleneck-2", "website", NOW + 60, consent_reference="C-17", photos=3
     )
 
 
 def refused(token: bytes, *, by: TemplateSealer | None = None, **use: str) -> str:
-    arguments = {"recogniser": "compact-resnet-1", "tenant": "website", **use}
+    arguments = {"recogniser": "compact-bottleneck-2", "tenant": "website", **use}
     with pytest.raises(TemplateError) as error:
         (by or sealer()).open(token, arguments["recogniser"], arguments["tenant"])
     return error.value.reason
 
 
 def test_what_was_sealed_comes_out_exactly(token: bytes, embedding: NDArray[np.float32]) -> None:
-    opened = sealer().open(token, "compact-resnet-1", "website")
+    opened = sealer().open(token, "compact-bottleneck-2", "website")
     assert np.array_equal(opened.embedding, embedding)
     assert opened.embedding.dtype == np.float32
     assert (opened.consent_reference, opened.photos) == ("C-17", 3)
@@ -60,7 +60,7 @@ def test_another_recogniser_cannot_use_it(token: bytes) -> None:
 
 
 def test_it_ends_at_its_expiry(token: bytes) -> None:
-    sealer(now=NOW + 59).open(token, "compact-resnet-1", "website")
+    sealer(now=NOW + 59).open(token, "compact-bottleneck-2", "website")
     assert refused(token, by=sealer(now=NOW + 60)) == "TEMPLATE_EXPIRED"
 
 
@@ -89,7 +89,7 @@ def test_a_template_of_another_key_is_refused(token: bytes) -> None:
 
 def test_rotation_keeps_old_templates_until_their_key_is_taken_out(token: bytes) -> None:
     rotated = sealer(KeyRing("b", {"a": KEY_A, "b": KEY_B}))
-    rotated.open(token, "compact-resnet-1", "website")
+    rotated.open(token, "compact-bottleneck-2", "website")
     fresh = rotated.seal(np.ones(4, np.float32), "r", "t", NOW + 9)
     assert refused(fresh, by=sealer(KeyRing("a", {"a": KEY_A}))) == "TEMPLATE_FORGED"
     assert refused(token, by=sealer(KeyRing("b", {"b": KEY_B}))) == "TEMPLATE_FORGED"
@@ -132,7 +132,7 @@ def test_a_key_file_is_read_and_read_again_on_change(tmp_path: Path, token: byte
     path = tmp_path / "keys.yaml"
     write_ring(path, ("a", KEY_A, True))
     keys = watched_keyring(path, interval_s=0)
-    TemplateSealer(keys, now=lambda: NOW).open(token, "compact-resnet-1", "website")
+    TemplateSealer(keys, now=lambda: NOW).open(token, "compact-bottleneck-2", "website")
     write_ring(path, ("a", KEY_A, False), ("b", KEY_B, True))
     assert keys().active == ("b", KEY_B)
 
