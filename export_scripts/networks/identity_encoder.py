@@ -97,7 +97,9 @@ class IdentityEncoder(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(
             [
-                nn.Sequential(Layer(3, 96, 3, 2), Layer(96, 96, 3, depthwise=True), Layer(96, 64, 1)),
+                nn.Sequential(
+                    Layer(3, 96, 3, 2), Layer(96, 96, 3, depthwise=True), Layer(96, 64, 1)
+                ),
                 Bottleneck(64, 192, 64, 2),
                 *[Bottleneck(64, 192, 64) for _ in range(4)],
                 Bottleneck(64, 384, 128, 2),

@@ -62,8 +62,11 @@ async def test_no_call_is_lost_when_connections_end_of_old_age(
     # The server's way (--grpc-max-connection-age) to make clients look for new pods.
     url, served = pods
     endpoint = Endpoint(url, ProbeSettings())
-    until = time.monotonic() + 2.0
-    while time.monotonic() < until:
+    start = time.monotonic()
+    # Ten lifetimes of a connection, and on a busy machine as long as it takes both to be called.
+    while (spent := time.monotonic() - start) < 2.0 or (
+        spent < 30 and (len(served) < 2 or min(served.values()) <= 10)
+    ):
         await call(endpoint)
     assert min(served.values()) > 10
     await endpoint.channel.close()
