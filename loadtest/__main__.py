@@ -45,6 +45,11 @@ async def _fill(generator: Generator, scenario: Scenario, photos: list[bytes]) -
     """Drive the service to its largest working set, or reaching it later would look like growth."""
     for work in scenario.work:
         await generator.closed(RequestMaker(work, photos), _CAPACITY_CONCURRENCY, _FILL_SECONDS)
+    # All kinds at once, too: what is held side by side is more than what each kind holds alone.
+    makers = [RequestMaker(work, photos) for work in scenario.work]
+    await asyncio.gather(
+        *(generator.closed(maker, _CAPACITY_CONCURRENCY, _FILL_SECONDS) for maker in makers)
+    )
 
 
 async def _search(
