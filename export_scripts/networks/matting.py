@@ -202,15 +202,18 @@ class MattingNetwork(nn.Module):
         self.trunk = Trunk()
         self.detail = Detail()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [B,3,512,512] in -1..1 to alpha logits [B,1,512,512], mask logits [B,1,256,256].
+    def locate(self, small: Tensor) -> tuple[Tensor, Tensor]:
+        """Map [B,3,256,256] in -1..1 to features [B,16,128,128] and mask logits [B,1,256,256].
 
         The trunk also sees the mirror image; the mask is the mean of both.
         """
-        small = functional.avg_pool2d(image, CANVAS // TRUNK)
         semantic, mask = self.trunk(small)
         mirrored = self.trunk(small.flip(3))[1].flip(3)
-        mask = (mask + mirrored) / 2
+        return semantic, (mask + mirrored) / 2
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map [B,3,512,512] in -1..1 to alpha logits [B,1,512,512], mask logits [B,1,256,256]."""
+        semantic, mask = self.locate(functional.avg_pool2d(image, CANVAS // TRUNK))
         return self.detail(image, semantic, mask), mask
 
 

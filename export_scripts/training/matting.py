@@ -8,8 +8,9 @@
    teacher's map after it, so that all of them learn at once and none waits for another;
 2. trunk: the stages in a chain learn the mask from known alpha and from the teacher, its maps
    still in sight;
-3. joint: two batches in three for the trunk, without the maps and on photos that are degraded
-   less, one for the detail path on a 256 pixel crop at an edge of a 512 pixel photo;
+3. joint: every second batch for the trunk, without the maps and on photos that are degraded
+   less, the others for the detail path on a 256 pixel crop at an edge of a 512 pixel photo, with
+   the mask that is served (the mean of the photo's and its mirror image's);
 4. cloth: the same with more composites, half of them over drawn cloth (flags and curtains).
 
 Ends at a set time; checkpoints every 2.5 minutes.
@@ -74,13 +75,12 @@ class Batches(IterableDataset[Maps]):
         teacher = SelfieSegmenter(model).mask_only if joint else SelfieMaps(model)
         rng = np.random.default_rng(self.seed)
         while True:
-            for _ in range(2 if joint else 1):
-                rows = []
-                for _ in range(TRUNK_ROWS):
-                    image, alpha, confidence = samples.sample(rng, TRUNK)
-                    row = {"image": image, "alpha": alpha, "confidence": confidence}
-                    rows.append({**row, **teacher(image)})
-                yield stacked(rows)
+            rows = []
+            for _ in range(TRUNK_ROWS):
+                image, alpha, confidence = samples.sample(rng, TRUNK)
+                row = {"image": image, "alpha": alpha, "confidence": confidence}
+                rows.append({**row, **teacher(image)})
+            yield stacked(rows)
             if joint:
                 rows = [
                     dict(zip(("image", "alpha", "confidence"), sample, strict=True))
@@ -241,7 +241,7 @@ def batch_loss(
     truth, trust = batch["alpha"][:, None].float() / 255, batch["confidence"][:, None].float() / 255
     if x.shape[-1] == CANVAS:
         with torch.no_grad():
-            semantic, mask = network.trunk(functional.avg_pool2d(x, CANVAS // TRUNK))
+            semantic, mask = network.locate(functional.avg_pool2d(x, CANVAS // TRUNK))
         cut, truth, trust, *maps = edge_crops(generator, x, truth, trust, [semantic, mask])
         loss, error = edge_loss(network.detail(cut, *maps), truth, trust)
         return loss, {"mae": error}

@@ -164,7 +164,12 @@ def perceptual_hash(image: U8) -> int:
     """Return the 64-bit DCT hash (pHash): signs of the low frequencies against their median."""
     # Every so many pixels: what averages over a sixteenth of a part leave out is no low frequency.
     step = max(1, min(image.shape[:2]) // _HASH_SIDE)
-    coarse = np.ascontiguousarray(image[::step, ::step])
+    rows = image[::step]
+    width = -(-rows.shape[1] // step)
+    coarse = np.asarray(
+        cv2.resize(rows[:, : width * step], (width, len(rows)), interpolation=cv2.INTER_NEAREST),
+        np.uint8,
+    )
     small = cv2.resize(luma(coarse), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
     low = cv2.dct(small)[:8, :8].ravel()
     bits = low > np.median(low[1:])
