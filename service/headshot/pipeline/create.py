@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.errors import VerificationFailedError
-from headshot.imaging import background, framing, tone
 from headshot.imaging import matte as mattes
+from headshot.imaging import tone
 from headshot.imaging.background import BackgroundChoice
 from headshot.imaging.decode import DecodeLimits
-from headshot.imaging.matte import LinearMatte
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
 from headshot.imaging.quality.team import TeamReport
@@ -22,18 +21,16 @@ from headshot.pipeline import (
     conditioning,
     files,
     frame,
-    pictures,
     rendering,
-    verify,
 )
 from headshot.pipeline.call import Call
 from headshot.pipeline.candidates import Bench, Candidate
-from headshot.pipeline.degrade import Effort, StageCosts, enough_time, fit
+from headshot.pipeline.degrade import Effort, StageCosts, fit
 from headshot.pipeline.denoise import DenoisePlan
+from headshot.pipeline.drafting import Draft, Drafting
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.enlarging import Enlarging
 from headshot.pipeline.frame import Framed
-from headshot.pipeline.rendering import Person
 from headshot.pipeline.requests import (
     HeadshotOptions,
     HeadshotRequest,
@@ -43,41 +40,12 @@ from headshot.pipeline.results import (
     HeadshotResult,
     Intermediates,
     RenditionFile,
-    Verification,
 )
 from headshot.pipeline.styles import Style
 from headshot.pipeline.team import TeamMember
 from headshot.pipeline.wishes import Wish, resolve
 
 Image = NDArray[np.uint8]
-
-# Measures that another strength can mend, and by which factor it is changed then.
-_REMEDIES = {"realism.texture_kept": 0.5, "realism.detail_kept": 0.5, "realism.noise": 1.5}
-
-
-@dataclass(frozen=True)
-class Draft:
-    """The chosen candidate, cut out and judged at the size of the canvas.
-
-    Attributes:
-        candidate: the chosen one.
-        alpha_small: uint8 [h, w], its matte at the network's resolution.
-        person: toned and cut out at canvas size.
-        ground: the concrete background.
-        square: uint8 [h, w, 3], the composed picture.
-        crop: what it shows of the canvas.
-        verification: of the composed picture.
-        report: its quality.
-    """
-
-    candidate: Candidate
-    alpha_small: Image
-    person: Person
-    ground: BackgroundChoice
-    square: Image
-    crop: framing.Crop
-    verification: Verification
-    report: QualityReport
 
 
 def _told(ground: BackgroundChoice) -> str:
@@ -139,9 +107,10 @@ class Maker:
         bench = Bench(self.engine, self.costs, conditions, template, self.most_regenerations)
         candidates = await bench.make(call, plan, list(range(effort.candidates)))
         async with Enlarging(self.engine, call, self.costs, ahead=effort.upscaled) as enlarging:
-            draft = await self._judged(
-                call, bench, candidates, framed, wish, style, plan, look, enlarging
+            drafting = Drafting(
+                self.engine, self.costs, bench, framed, wish, style, plan, look, enlarging
             )
+            draft = await drafting.best(call, candidates)
             self._gate(draft, options)
             outputs, upscaled = await self._render(
                 call, request, draft, framed, wish, style, plan.seed, effort, enlarging
@@ -195,120 +164,6 @@ class Maker:
             seed=options.seed,
             previews=options.previews,
         )
-
-    async def _judged(
-        self,
-        call: Call,
-        bench: Bench,
-        candidates: list[Candidate],
-        framed: Framed,
-        wish: Wish,
-        style: Style,
-        plan: DenoisePlan,
-        look: TeamMember | None,
-        enlarging: Enlarging,
-    ) -> Draft:
-        """Judge the best candidate; make it again once when another strength may mend it."""
-        best = max(candidates, key=lambda item: (item.verification.similarity, -item.index))
-        draft = await self._draft(
-            call, best, framed, bench, wish, style, plan.seed, look, enlarging
-        )
-        remedy = next((m.id for m in draft.report.failed if m.id in _REMEDIES), None)
-        if remedy is None or self.most_regenerations == 0:
-            return draft
-        if not enough_time(self.costs, Effort(1, plan.steps, upscaled=True), call.deadline):
-            # A headshot with a flaw that is told is better than none.
-            return draft
-        self.engine.metrics.quality_rejected(remedy)
-        before = (best.image, best.strength, best.verification)
-        strength = min(1.0, best.strength * _REMEDIES[remedy])
-        await bench.remake(call, best, replace(plan, strength=strength, spread=0.0), remedy.upper())
-        again = await self._draft(
-            call, best, framed, bench, wish, style, plan.seed, look, enlarging
-        )
-        if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
-            return again
-        best.image, best.strength, best.verification = before
-        return draft
-
-    async def _draft(
-        self,
-        call: Call,
-        candidate: Candidate,
-        framed: Framed,
-        bench: Bench,
-        wish: Wish,
-        style: Style,
-        seed: int,
-        look: TeamMember | None,
-        enlarging: Enlarging,
-    ) -> Draft:
-        """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
-        begun = time.perf_counter()
-        with call.stage("matte"):
-            alpha_small = await pictures.matte(self.engine, call, candidate.image)
-        self.costs.book("matte", time.perf_counter() - begun)
-        workers = self.engine.workers
-        with call.stage("compose"):
-
-            def decide() -> tuple[LinearMatte, NDArray[np.bool_] | None]:
-                canvas = framed.frame.canvas
-                matte = rendering.decide_matte(candidate.image, alpha_small, framed.frame)
-                # With the scene kept in sight, all of it is needed at the end.
-                kept = wish.ground.kind == "blur"
-                return matte, None if kept else rendering.likely_part(matte, canvas)
-
-            matte, part = await workers.run(call.deadline, decide)
-            await enlarging.begin(candidate.image, part)
-            person = await workers.run(
-                call.deadline,
-                rendering.cut_person,
-                candidate.image,
-                alpha_small,
-                framed.frame,
-                wish.tone,
-                wish.retouch,
-                framed.reference,
-                matte,
-            )
-            ground = background.choose(wish.ground, person.tones)
-            if look is not None and wish.ground.kind == "auto":
-                shared = await look.background(ground.spec)
-                # The team's background, but this person's own warnings.
-                ground = replace(
-                    background.choose(shared, person.tones), reason="chosen for the team"
-                )
-            whole = framing.plan_crop(framed.frame, person.alpha, 1.0)
-            side = round(whole.width)
-            square = await workers.run(
-                call.deadline,
-                rendering.compose_crop,
-                person,
-                whole,
-                (side, side),
-                ground.spec,
-                seed,
-                style.light_wrap,
-            )
-        with call.stage("verify"):
-            found = await verify.recognise(self.engine, call, square)
-            verification = verify.compare(self.engine, bench.template, found)
-        with call.stage("quality"):
-            report = await workers.run(
-                call.deadline,
-                rendering.judge,
-                person,
-                square,
-                whole,
-                ground.spec,
-                framed.reference,
-                verification.similarity,
-                verification.threshold,
-                style.bounds(),
-                seed,
-                verification.second,
-            )
-        return Draft(candidate, alpha_small, person, ground, square, whole, verification, report)
 
     def _gate(self, draft: Draft, options: HeadshotOptions) -> None:
         """Let nothing unverified leave unless the caller allowed it."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headshot.errors import NoUsablePhotoError
 from headshot.imaging import (
+    backdrop,
     background,
     compose,
     edge_colour,
@@ -225,7 +226,7 @@ def compose_crop(
     """
     canvas = person.frame.canvas
     colours, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
-    ground = background.render(
+    ground = backdrop.render(
         spec,
         size,
         scene=person.scene,
@@ -290,7 +291,7 @@ def judge(
     _, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
     matrix = crop.matrix(size)
     same = spec.kind == "blur"
-    ground = None if same else background.render(spec, size, seed=seed)
+    ground = None if same else backdrop.render(spec, size, seed=seed)
     return measure(
         square,
         reference=geometry.warp(reference, matrix, size, "replicate"),

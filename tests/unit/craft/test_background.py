@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from headshot.imaging import background
+from headshot.imaging import backdrop, background
 from headshot.imaging.background import BackgroundNote, BackgroundSpec, SubjectTones
 from headshot.imaging.framing import Crop
 
@@ -15,7 +15,7 @@ DARK_FACE = SubjectTones(skin=(38, 12, 16), hair=(12, 2, 2), clothing=(55, 20, 2
 
 
 def test_the_default_is_medium_grey() -> None:
-    drawn = background.render(BackgroundSpec(), (40, 30))
+    drawn = backdrop.render(BackgroundSpec(), (40, 30))
     assert drawn.shape == (30, 40, 3)
     assert (drawn == 0x80).all()
 
@@ -58,15 +58,15 @@ def test_a_blurred_scene_keeps_its_colours_but_nothing_recognisable(
     portrait: tuple[material.U8, material.F32], alpha: material.F32
 ) -> None:
     scene, _ = portrait
-    drawn = background.render(BackgroundSpec("blur"), (640, 640), scene=scene, alpha=alpha, seed=2)
-    assert background.recognisability(drawn) < 1.5 < background.recognisability(scene)
+    drawn = backdrop.render(BackgroundSpec("blur"), (640, 640), scene=scene, alpha=alpha, seed=2)
+    assert backdrop.recognisability(drawn) < 1.5 < backdrop.recognisability(scene)
     outside = alpha < 0.01
     assert np.abs(drawn[outside].mean(axis=0) - scene[outside].mean(axis=0)).max() < 25
 
 
 def test_the_person_is_gone_from_the_blurred_scene(alpha: material.F32) -> None:
     red = material.over(material.plain((220, 20, 20)), alpha, material.plain((90, 120, 150)))
-    drawn = background.render(BackgroundSpec("blur"), (320, 320), scene=red, alpha=alpha)
+    drawn = backdrop.render(BackgroundSpec("blur"), (320, 320), scene=red, alpha=alpha)
     assert np.abs(drawn.astype(int) - (90, 120, 150)).max() < 12
 
 
@@ -78,8 +78,8 @@ def test_a_shallow_blur_is_refused() -> None:
 def test_a_wide_crop_of_the_blurred_scene_continues_the_square_one(alpha: material.F32) -> None:
     ramp = np.linspace(40, 200, 640).astype(np.uint8)
     scene = np.repeat(np.repeat(ramp[None, :, None], 640, axis=0), 3, axis=2)
-    square = background.render(BackgroundSpec("blur"), (640, 640), scene=scene, alpha=alpha * 0)
-    wide = background.render(
+    square = backdrop.render(BackgroundSpec("blur"), (640, 640), scene=scene, alpha=alpha * 0)
+    wide = backdrop.render(
         BackgroundSpec("blur"),
         (960, 640),
         scene=scene,
@@ -91,7 +91,7 @@ def test_a_wide_crop_of_the_blurred_scene_continues_the_square_one(alpha: materi
 
 
 def test_a_gradient_is_lightest_behind_the_head_and_free_of_bands() -> None:
-    drawn = background.render(BackgroundSpec("gradient", colour="charcoal"), (1024, 1024), seed=1)
+    drawn = backdrop.render(BackgroundSpec("gradient", colour="charcoal"), (1024, 1024), seed=1)
     centre = drawn[380:470, 460:560].mean()
     corner = drawn[-60:, -60:].mean()
     assert centre > corner + 15
@@ -104,7 +104,7 @@ def test_a_gradient_is_lightest_behind_the_head_and_free_of_bands() -> None:
 def test_a_given_image_covers_without_being_stretched() -> None:
     circle = np.zeros((300, 600, 3), np.uint8)
     cv2.circle(circle, (300, 150), 100, (255, 255, 255), -1)
-    drawn = background.render(BackgroundSpec("image", image=circle), (400, 400))
+    drawn = backdrop.render(BackgroundSpec("image", image=circle), (400, 400))
     ys, xs = np.nonzero(drawn[..., 0] > 128)
     assert drawn.shape == (400, 400, 3)
     assert abs((ys.max() - ys.min()) - (xs.max() - xs.min())) <= 2
@@ -118,4 +118,4 @@ def test_unknown_colours_are_refused_by_name() -> None:
 
 def test_auto_must_be_chosen_before_it_is_drawn() -> None:
     with pytest.raises(ValueError, match="choose"):
-        background.render(BackgroundSpec("auto"), (10, 10))
+        backdrop.render(BackgroundSpec("auto"), (10, 10))

@@ -1,0 +1,180 @@
+"""The draft: a candidate cut out, composed, verified and judged at the size of the canvas."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headshot.imaging import background, framing
+from headshot.imaging.background import BackgroundChoice
+from headshot.imaging.matte import LinearMatte
+from headshot.imaging.quality import QualityReport
+from headshot.pipeline import pictures, rendering, verify
+from headshot.pipeline.call import Call
+from headshot.pipeline.candidates import Bench, Candidate
+from headshot.pipeline.degrade import Effort, StageCosts, enough_time
+from headshot.pipeline.denoise import DenoisePlan
+from headshot.pipeline.engine import Engine
+from headshot.pipeline.enlarging import Enlarging
+from headshot.pipeline.frame import Framed
+from headshot.pipeline.rendering import Person
+from headshot.pipeline.results import Verification
+from headshot.pipeline.styles import Style
+from headshot.pipeline.team import TeamMember
+from headshot.pipeline.wishes import Wish
+
+Image = NDArray[np.uint8]
+
+# Measures that another strength can mend, and by which factor it is changed then.
+_REMEDIES = {"realism.texture_kept": 0.5, "realism.detail_kept": 0.5, "realism.noise": 1.5}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The chosen candidate, cut out and judged at the size of the canvas.
+
+    Attributes:
+        candidate: the chosen one.
+        alpha_small: uint8 [h, w], its matte at the network's resolution.
+        person: toned and cut out at canvas size.
+        ground: the concrete background.
+        square: uint8 [h, w, 3], the composed picture.
+        crop: what it shows of the canvas.
+        verification: of the composed picture.
+        report: its quality.
+    """
+
+    candidate: Candidate
+    alpha_small: Image
+    person: Person
+    ground: BackgroundChoice
+    square: Image
+    crop: framing.Crop
+    verification: Verification
+    report: QualityReport
+
+
+@dataclass(frozen=True)
+class Drafting:
+    """Makes the draft of one request.
+
+    Attributes:
+        engine: models, threads, metrics.
+        costs: what stages took lately.
+        bench: makes candidates again.
+        framed: the photo on the canvas.
+        wish: what was asked for, resolved.
+        style: the style guide.
+        plan: how candidates were denoised.
+        look: the team that the person belongs to, None where there is none.
+        enlarging: enlarges the candidate while its draft is made.
+    """
+
+    engine: Engine
+    costs: StageCosts
+    bench: Bench
+    framed: Framed
+    wish: Wish
+    style: Style
+    plan: DenoisePlan
+    look: TeamMember | None
+    enlarging: Enlarging
+
+    async def best(self, call: Call, candidates: list[Candidate]) -> Draft:
+        """Judge the best candidate; make it again once when another strength may mend it."""
+        best = max(candidates, key=lambda item: (item.verification.similarity, -item.index))
+        draft = await self._draft(call, best)
+        remedy = next((m.id for m in draft.report.failed if m.id in _REMEDIES), None)
+        if remedy is None or self.bench.most_regenerations == 0:
+            return draft
+        if not enough_time(self.costs, Effort(1, self.plan.steps, upscaled=True), call.deadline):
+            # A headshot with a flaw that is told is better than none.
+            return draft
+        self.engine.metrics.quality_rejected(remedy)
+        before = (best.image, best.strength, best.verification)
+        again_plan = replace(
+            self.plan, strength=min(1.0, best.strength * _REMEDIES[remedy]), spread=0.0
+        )
+        await self.bench.remake(call, best, again_plan, remedy.upper())
+        again = await self._draft(call, best)
+        if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
+            return again
+        best.image, best.strength, best.verification = before
+        return draft
+
+    async def _draft(self, call: Call, candidate: Candidate) -> Draft:
+        """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
+        begun = time.perf_counter()
+        with call.stage("matte"):
+            alpha_small = await pictures.matte(self.engine, call, candidate.image)
+        self.costs.book("matte", time.perf_counter() - begun)
+        with call.stage("compose"):
+            person = await self._cut_out(call, candidate.image, alpha_small)
+            ground = await self._background(person)
+            whole = framing.plan_crop(self.framed.frame, person.alpha, 1.0)
+            side = round(whole.width)
+            square = await self.engine.workers.run(
+                call.deadline,
+                rendering.compose_crop,
+                person,
+                whole,
+                (side, side),
+                ground.spec,
+                self.plan.seed,
+                self.style.light_wrap,
+            )
+        with call.stage("verify"):
+            found = await verify.recognise(self.engine, call, square)
+            verification = verify.compare(self.engine, self.bench.template, found)
+        with call.stage("quality"):
+            report = await self.engine.workers.run(
+                call.deadline,
+                rendering.judge,
+                person,
+                square,
+                whole,
+                ground.spec,
+                self.framed.reference,
+                verification.similarity,
+                verification.threshold,
+                self.style.bounds(),
+                self.plan.seed,
+                verification.second,
+            )
+        return Draft(candidate, alpha_small, person, ground, square, whole, verification, report)
+
+    async def _cut_out(self, call: Call, image: Image, alpha_small: Image) -> Person:
+        """Tone the candidate and cut it out; what shows of it begins to be enlarged meanwhile."""
+        framed, wish, workers = self.framed, self.wish, self.engine.workers
+
+        def decide() -> tuple[LinearMatte, NDArray[np.bool_] | None]:
+            matte = rendering.decide_matte(image, alpha_small, framed.frame)
+            # With the scene kept in sight, all of it is needed at the end.
+            kept = wish.ground.kind == "blur"
+            return matte, None if kept else rendering.likely_part(matte, framed.frame.canvas)
+
+        matte, part = await workers.run(call.deadline, decide)
+        await self.enlarging.begin(image, part)
+        return await workers.run(
+            call.deadline,
+            rendering.cut_person,
+            image,
+            alpha_small,
+            framed.frame,
+            wish.tone,
+            wish.retouch,
+            framed.reference,
+            matte,
+        )
+
+    async def _background(self, person: Person) -> BackgroundChoice:
+        """Return the concrete background: the person's own choice, or the team's."""
+        ground = background.choose(self.wish.ground, person.tones)
+        if self.look is None or self.wish.ground.kind != "auto":
+            return ground
+        shared = await self.look.background(ground.spec)
+        # The team's background, but this person's own warnings.
+        return replace(background.choose(shared, person.tones), reason="chosen for the team")
