@@ -1,12 +1,12 @@
 """Portrait matting in two resolutions: 512x512 photo to alpha.
 
-A trunk looks at the photo at 256 pixels and says what is person: inverted bottlenecks with
-squeeze-and-excitation down to 16x16, then back up with gated skips (MobileNetV3, Howard et al.,
-2019, and its LR-ASPP head). Its seams have the teacher's sizes, so that every block can learn
-alone from the teacher's map before it (see training/matting.py). A shallow detail path works at
-full resolution: the photo enters pixel-unshuffled by two and alpha leaves by a pixel shuffle, so
-every pixel reaches the last layers, which is what fine hair needs (the split follows MODNet, Ke et
-al., 2022). Layers, losses and training are this project's own.
+A trunk looks at the photo at 256 pixels, and again at 384, and says what is person: inverted
+bottlenecks with squeeze-and-excitation down to 16x16, then back up with gated skips (MobileNetV3,
+Howard et al., 2019, and its LR-ASPP head). Its seams have the teacher's sizes, so that every block
+can learn alone from the teacher's map before it (see training/matting.py). A shallow detail path
+works at full resolution: the photo enters pixel-unshuffled by two and alpha leaves by a pixel
+shuffle, so every pixel reaches the last layers, which is what fine hair needs (the split follows
+MODNet, Ke et al., 2022). Layers, losses and training are this project's own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from export_scripts.networks.layers import BatchNorm, convolution
 
 CANVAS = 512
 TRUNK = 256
+CLOSER = 384
 SEAMS = (16, 16, 24, 32)  # channels between the stages, at 128, 64, 32 and 16 pixels
 SEMANTIC = SEAMS[0]
 SEMANTIC_STRIDE = 4  # in pixels of the canvas
@@ -202,19 +203,27 @@ class MattingNetwork(nn.Module):
         self.trunk = Trunk()
         self.detail = Detail()
 
-    def locate(self, small: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [B,3,256,256] in -1..1 to features [B,16,128,128] and mask logits [B,1,256,256].
+    def locate(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Map [B,3,512,512] in -1..1 to features [B,16,128,128] and mask logits [B,1,256,256].
 
-        The trunk also sees the mirror image; the mask is the mean of both.
+        The mask is the mean of four looks of the trunk: at TRUNK and at CLOSER pixels, each with
+        the mirror image. The closer look knows edges better, the smaller one what belongs together.
         """
+        small = functional.avg_pool2d(image, CANVAS // TRUNK)
         semantic, mask = self.trunk(small)
         mirrored = self.trunk(small.flip(3))[1].flip(3)
-        return semantic, (mask + mirrored) / 2
+        closer = _resized(image, CLOSER)
+        near = self.trunk(closer)[1] + self.trunk(closer.flip(3))[1].flip(3)
+        return semantic, (mask + mirrored + _resized(near, TRUNK)) / 4
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B,3,512,512] in -1..1 to alpha logits [B,1,512,512], mask logits [B,1,256,256]."""
-        semantic, mask = self.locate(functional.avg_pool2d(image, CANVAS // TRUNK))
+        semantic, mask = self.locate(image)
         return self.detail(image, semantic, mask), mask
+
+
+def _resized(x: Tensor, side: int) -> Tensor:
+    return functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
 
 
 class ServingModule(nn.Module):

@@ -10,7 +10,7 @@
    still in sight;
 3. joint: every second batch for the trunk, without the maps and on photos that are degraded
    less, the others for the detail path on a 256 pixel crop at an edge of a 512 pixel photo, with
-   the mask that is served (the mean of the photo's and its mirror image's);
+   the mask that is served (the mean of four looks);
 4. cloth: the same with more composites, half of them over drawn cloth (flags and curtains).
 
 Ends at a set time; checkpoints every 2.5 minutes.
@@ -31,7 +31,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.datasets.selfie import MAPS, SelfieMaps, SelfieSegmenter
-from export_scripts.networks.matting import CANVAS, SEMANTIC_STRIDE, TRUNK, MattingNetwork, Trunk
+from export_scripts.networks.matting import (
+    CANVAS,
+    SEMANTIC_STRIDE,
+    TRUNK,
+    MattingNetwork,
+    Trunk,
+)
 from export_scripts.training.matting_samples import MattingSamples
 from export_scripts.training.muon import Muon
 from export_scripts.training.precision import fast_autocast
@@ -240,8 +246,10 @@ def batch_loss(
     x = x.contiguous(memory_format=channels_last)
     truth, trust = batch["alpha"][:, None].float() / 255, batch["confidence"][:, None].float() / 255
     if x.shape[-1] == CANVAS:
+        network.trunk.eval()  # as it is served: of six photos the statistics would be their own
         with torch.no_grad():
-            semantic, mask = network.locate(functional.avg_pool2d(x, CANVAS // TRUNK))
+            semantic, mask = network.locate(x)
+        network.trunk.train()
         cut, truth, trust, *maps = edge_crops(generator, x, truth, trust, [semantic, mask])
         loss, error = edge_loss(network.detail(cut, *maps), truth, trust)
         return loss, {"mae": error}

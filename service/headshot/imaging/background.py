@@ -1,7 +1,8 @@
 """Which background: solid, gradient, the own scene out of focus, an image, or chosen for the face.
 
 `auto` follows the portrait photographer's rule of luminance contrast: light grey behind darker
-complexions, medium to dark grey behind lighter ones, and white only where it was asked for.
+complexions, medium to dark grey behind lighter ones, and white only where it was asked for. Whom
+the light missed has no darker complexion: before a bright ground that person would look cut out.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from headshot.imaging.colorimetry import F32, U8, parse_hex, to_lab
+from headshot.imaging.colorimetry import F32, U8, luma, parse_hex, to_lab
 from headshot.imaging.face import shape_of, skin_patches
+from headshot.imaging.tone import IN_THE_DARK
 
 Kind = Literal["solid", "gradient", "blur", "image", "auto"]
 
@@ -29,6 +31,8 @@ NAMED: dict[str, str] = {
     "navy": "#1F2E4A",
 }
 AUTO_OPTIONS = ("light-grey", "grey", "dark-grey")
+_LOW_KEY = 24.0
+"""L* between ground and face of a person in the dark: enough at 32 px, and one light's doing."""
 
 
 class BackgroundNote(StrEnum):
@@ -73,11 +77,19 @@ class BackgroundSpec:
 
 @dataclass(frozen=True)
 class SubjectTones:
-    """Median CIELAB colours of the subject: (L*, a*, b*) each; None where none was seen."""
+    """Median CIELAB colours of the subject: (L*, a*, b*) each; None where none was seen.
+
+    Attributes:
+        skin: of forehead and cheeks.
+        hair: above the face.
+        clothing: below the chin.
+        in_the_dark: nothing on the person is bright, so the light was elsewhere.
+    """
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float] | None
     clothing: tuple[float, float, float] | None
+    in_the_dark: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +136,12 @@ def measure_tones(image: U8, landmarks: F32, alpha: F32) -> SubjectTones:
     skin_lab = _median(image, skin)
     if skin_lab is None:
         raise ValueError("no skin inside the matte: landmarks and alpha do not belong together")
-    return SubjectTones(skin=skin_lab, hair=_median(image, hair), clothing=_median(image, clothing))
+    return SubjectTones(
+        skin=skin_lab,
+        hair=_median(image, hair),
+        clothing=_median(image, clothing),
+        in_the_dark=bool(np.percentile(luma(image)[solid], 99) < IN_THE_DARK),
+    )
 
 
 def _median(image: U8, mask: np.ndarray) -> tuple[float, float, float] | None:
@@ -176,9 +193,10 @@ def choose(spec: BackgroundSpec, tones: SubjectTones) -> BackgroundChoice:
     best = scored[0]
     lightness = lab_of(best)[0]
     side = "lighter" if lightness > tones.skin[0] else "darker"
+    why = "the nearest to the light on this face" if tones.in_the_dark else "the clearest"
     reason = (
         f"{best}: {abs(lightness - tones.skin[0]):.0f} L* {side} than the face "
-        f"(L* {tones.skin[0]:.0f}), the clearest of {', '.join(spec.options)}"
+        f"(L* {tones.skin[0]:.0f}), {why} of {', '.join(spec.options)}"
     )
     chosen = replace(spec, kind="solid", colour=best)
     return BackgroundChoice(chosen, reason, warnings_for(best, tones))
@@ -191,8 +209,10 @@ def _behind_head(spec: BackgroundSpec) -> str:
 def _score(option: str, tones: SubjectTones) -> float:
     """Return how well an option sets this person off; skin first, then hair, then clothing."""
     lab = lab_of(option)
-    contrast = min(abs(lab[0] - tones.skin[0]), 45.0)
-    score = contrast
+    apart = abs(lab[0] - tones.skin[0])
+    if tones.in_the_dark:
+        return -abs(apart - _LOW_KEY) - 12.0 * len(warnings_for(option, tones))
+    score = min(apart, 45.0)
     # Beyond about 35 L* a darker ground swallows dark hair and a lighter one glares.
     if tones.hair is not None:
         score += 0.45 * min(_distance(lab, tones.hair), 25.0)

@@ -14,6 +14,9 @@ from headshot.imaging.enlarge import enlarged_block, runs
 
 _WORK = 512
 """Side at which the local linear model is fitted; the guide carries the detail above it."""
+_RADIUS, _EPS = 0.018, 5e-5
+"""Of the guided filter. With half the radius hair over known backgrounds has a quarter more
+gradient error (30 composites of training people); with twice of it flags come into the veil."""
 _BAND = 256
 """Rows of output computed at a time, so that temporaries stay in the cache."""
 _VEIL = np.array([[1 / 0.88] * 4 + [-0.06 / 0.88]], np.float32)
@@ -99,8 +102,8 @@ def refine_alpha(
     alpha_small: U8 | F32,
     guide: U8,
     *,
-    radius: float = 0.008,
-    eps: float = 4e-4,
+    radius: float = _RADIUS,
+    eps: float = _EPS,
 ) -> F32:
     """Return the matte at the guide's size, its edges drawn along the guide's own edges.
 
@@ -121,7 +124,7 @@ def refine_alpha(
 
 
 def fit(
-    alpha_small: U8 | F32, guide: U8, *, radius: float = 0.008, eps: float = 4e-4
+    alpha_small: U8 | F32, guide: U8, *, radius: float = _RADIUS, eps: float = _EPS
 ) -> LinearMatte:
     """Return the first half of `refine_alpha`, which `draw` finishes at any resolution."""
     height, width = guide.shape[:2]
@@ -131,7 +134,8 @@ def fit(
     image *= np.float32(1 / 255)
     rough = enlarged(alpha_small, size)
     window = 2 * max(2, round(radius * max(size))) + 1
-    grow = 2 * window + 1
+    # Further out the linear function agrees with the rough matte: the same pictures, half the work.
+    grow = window // 2 | 1
     unsure = cv2.dilate(
         ((rough > 0.02) & (rough < 0.98)).astype(np.uint8), np.ones((grow, grow), np.uint8)
     )

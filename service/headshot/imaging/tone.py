@@ -37,7 +37,7 @@ from headshot.imaging.skin import (
 
 _LINEAR = srgb_to_linear(np.arange(256, dtype=np.uint8)).astype(np.float64)
 
-_IN_THE_DARK = 140.0
+IN_THE_DARK = 140.0
 """Code value, 0..255: in good light the brightest 1% of a person of any complexion is brighter."""
 _LIT = 205.0
 """Code value that the brightest 1% of a lifted person comes to: a light shirt, a glint on skin."""
@@ -212,7 +212,7 @@ def _want(
     grey = luma(image)
     inside = grey if alpha is None else grey[alpha > 0.9]
     white = scene = float(np.percentile(grey, 99))
-    if inside.size and (own := _percentile(inside, 99)) < _IN_THE_DARK:
+    if inside.size and (own := _percentile(inside, 99)) < IN_THE_DARK:
         # Nothing on the person is bright, no shirt, no glint on skin: the wall has the light.
         white = own
 
@@ -243,7 +243,7 @@ def _missing_lift(image: U8, alpha: F32 | None) -> float:
     if alpha is None:
         return 0.0
     own = _percentile(luma(image)[alpha > 0.9], 99) if (alpha > 0.9).any() else 255.0
-    if own >= _IN_THE_DARK:
+    if own >= IN_THE_DARK:
         return 0.0
     return float(min(np.log2(_decode(_LIT) / max(_decode(own), 1e-4)), _MOST_LIFT))
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -27,6 +29,20 @@ def test_auto_sets_dark_faces_on_light_grey_and_light_faces_on_dark_grey() -> No
     assert light.spec.colour in ("dark-grey", "grey")
     assert "L*" in dark.reason
     assert dark.notes == light.notes == ()
+
+
+def test_auto_sets_a_face_in_the_dark_before_a_ground_that_the_same_light_could_fall_on() -> None:
+    missed = replace(DARK_FACE, in_the_dark=True)
+    assert background.choose(BackgroundSpec("auto"), missed).spec.colour == "grey"
+
+
+def test_only_a_person_on_whom_nothing_is_bright_is_in_the_dark(
+    portrait: tuple[material.U8, material.F32], alpha: material.F32
+) -> None:
+    picture, landmarks = portrait
+    dim = np.asarray(picture * 0.4, np.uint8)
+    assert not background.measure_tones(picture, landmarks, alpha).in_the_dark
+    assert background.measure_tones(dim, landmarks, alpha).in_the_dark
 
 
 def test_auto_never_takes_white_unless_it_is_an_option() -> None:
