@@ -136,5 +136,5 @@ def alpha_from_mask(rgb: Bytes, mask: Floats, reach: int = 12) -> tuple[Floats, 
 
 def refine_mask(rgb: Bytes, mask: Floats) -> Floats:
     """Align the edge of a mask with the photo by a guided filter; float32 [h,w] in 0..1."""
-    guided = refine_alpha(mask, rgb, radius=5 / 640)
+    guided = refine_alpha(mask, rgb, radius=5 / 640, eps=4e-4)
     return np.asarray(np.clip((guided - 0.06) / 0.88, 0, 1), np.float32)
