@@ -110,7 +110,7 @@ export: setup-train  ## Rebuild model_repository/*/1/model.onnx from the committ
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.export --profile compact $(ARGS)
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.tensorrt.configs --repository model_repository
 
-test-training: setup-train  ## Tests of networks, trainings and exporters, which need PyTorch
+test-training: setup-train  ## Tests of networks and trainings, which need PyTorch
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m pytest tests/unit/test_*_training.py $(ARGS)
 
 evaluate: setup-train  ## All metrics of the compact networks as one table (DATA=folder)

@@ -261,14 +261,14 @@ def alerts() -> dict[str, Any]:
             "(headshot:identity_similarity:mean1h - headshot:identity_similarity:mean1h offset 1d)"
             " < -0.05",
             "ticket",
-            "candidates look less like the person than a day ago",
+            "headshots look less like the person than a day ago",
             wait="1h",
         ),
         alert(
             "HeadshotOtherPerson",
             "headshot:other_person_ratio:rate1h > 0.15",
             "page",
-            "more than 15 % of the verified candidates are not the person",
+            "more than 15 % of the headshots are not the person",
             wait="30m",
         ),
         alert(

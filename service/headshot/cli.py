@@ -1,4 +1,4 @@
-"""The command line: headshot serve | create | verify | info | inspect | models."""
+"""The command line: create | verify | info | inspect | models | keys | serve | settings."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
 """Every setting of the service: from defaults, a TOML file, HEADSHOT_* variables, then the CLI.
 
-Field descriptions are the documentation; `headshot serve --help` and docs/configuration.md print
-them. Unknown keys are refused.
+Field descriptions are the documentation; `headshot settings` prints them. Unknown keys are refused,
+and so are variables that look like a misspelt setting.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,13 +20,17 @@ from pydantic_settings import (
 )
 
 _CORES = len(os.sched_getaffinity(0))
+_PREFIX = "HEADSHOT_"
+# Variables of the command line and of the embedded server's backends, which are no settings.
+_NO_SETTINGS = frozenset({"triton_facts_dir"})
+_ALIKE = 0.8
 
 
 class Settings(BaseSettings):
     """Settings of `headshot serve`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HEADSHOT_",
+        env_prefix=_PREFIX,
         extra="forbid",
         frozen=True,
         toml_file=os.environ.get("HEADSHOT_CONFIG"),
@@ -114,6 +119,28 @@ class Settings(BaseSettings):
     # Telemetry
     log_level: str = Field("info", description="debug, info, warning or error.")
     otlp_endpoint: str | None = Field(None, description="OTLP endpoint; tracing is off when empty.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """Refuse half of a pair, and variables whose name is nearly a setting's."""
+        for certificate, key in (
+            ("tls_certificate", "tls_key"),
+            ("c2pa_certificate", "c2pa_key"),
+        ):
+            if (getattr(self, certificate) is None) != (getattr(self, key) is None):
+                raise ValueError(f"{certificate} and {key} belong together: give both or neither")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca needs tls_certificate and tls_key")
+        known = set(type(self).model_fields)
+        for variable in os.environ:
+            name = variable.removeprefix(_PREFIX).lower()
+            if not variable.startswith(_PREFIX) or name in known | _NO_SETTINGS:
+                continue
+            if meant := difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE):
+                raise ValueError(
+                    f"{variable} is no setting; did you mean {_PREFIX}{meant[0].upper()}?"
+                )
+        return self
 
     @classmethod
     def settings_customise_sources(

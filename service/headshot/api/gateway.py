@@ -37,7 +37,7 @@ from headshot.security.listen_policy import check_listen
 from headshot.security.templates import TemplateSealer
 from headshot.security.tls import TlsFiles, server_credentials
 from headshot.telemetry import tracing
-from headshot.telemetry.audit import AuditLog
+from headshot.telemetry.audit import AuditLog, key_from_environment
 from headshot.telemetry.heartbeat import LoopHeartbeat
 from headshot.telemetry.http import Health, OperationsServer
 from headshot.telemetry.logs import get_logger
@@ -137,7 +137,11 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             interceptors=server_interceptors(metrics, tracer, credentials),
             options=_server_options(settings),
         )
-        audit = AuditLog(settings.audit_log, metrics=metrics) if settings.audit_log else None
+        audit = (
+            AuditLog(settings.audit_log, key=key_from_environment(), metrics=metrics)
+            if settings.audit_log
+            else None
+        )
         if audit is not None:
             stack.callback(audit.close)
         servicer = HeadshotServicer(

@@ -107,6 +107,8 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                     request.candidates or 1,
                 ),
             )
+            # The record before the result: nothing leaves that could not be recorded.
+            response: pb.DenoiseResponse | None = None
             async with self._audit.record("Denoise", call, consent, 1), aclosing(work) as items:
                 async for item in items:
                     if isinstance(item, ProgressEvent):
@@ -115,7 +117,9 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                         message = await self._pipeline.off_loop(
                             call, present.denoised, item[0], call
                         )
-                        yield pb.DenoiseResponse(result=message)
+                        response = pb.DenoiseResponse(result=message)
+            if response is not None:
+                yield response
 
     async def Matte(  # noqa: N802
         self, request: pb.MatteRequest, context: Context
@@ -188,6 +192,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             if request.validate_only:
                 await self._pipeline.check(call, work)
                 return
+            response: pb.CreateHeadshotResponse | None = None
             async with self._audit.record(
                 "CreateHeadshot", call, request.consent_reference, len(request.photos)
             ) as entry:
@@ -201,9 +206,11 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                             message = await self._pipeline.off_loop(
                                 call, present.headshot, result, call
                             )
-                            yield pb.CreateHeadshotResponse(result=message)
+                            response = pb.CreateHeadshotResponse(result=message)
                         else:
                             yield present.event(item)
+            if response is not None:
+                yield response
 
     async def CreateHeadshots(  # noqa: N802
         self, requests: AsyncIterator[pb.CreateHeadshotsRequest], context: Context

@@ -3,8 +3,8 @@
 Everything is one table of 256 values for each channel, so that the same adjustment serves every
 resolution. No target is set on the skin itself: a rule that pulls faces to one lightness lightens
 dark complexions. Exposure looks at the picture's bright end, white balance at its neutral things,
-contrast turns about the skin's own value; then all three are scaled back together until the
-typology angle moves less than the budget.
+contrast turns about the skin's own value; then the part that costs least, or all of them, are held
+back until the typology angle moves less than the budget.
 """
 
 from __future__ import annotations

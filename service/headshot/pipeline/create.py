@@ -1,4 +1,4 @@
-"""One headshot from beginning to end: design.md's nine steps in order."""
+"""One headshot from beginning to end: the steps of docs/architecture.md in order."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import yaml
 
 from headshot.security.credentials import load_credentials, new_api_key
 from headshot.security.keyring import new_key
-from headshot.telemetry.audit import verify
+from headshot.telemetry.audit import key_from_environment, verify
 
 keys_app = typer.Typer(help="Make keys; check files that hold them.", no_args_is_help=True)
 
@@ -52,9 +51,8 @@ def audit(
     log: Annotated[Path, typer.Argument(help="Audit log.", exists=True)],
 ) -> None:
     """Check an audit log's chain; HEADSHOT_AUDIT_KEY (hex) holds the key of a keyed log."""
-    key = bytes.fromhex(os.environ.get("HEADSHOT_AUDIT_KEY", "")) or None
     with log.open("rb") as lines:
-        verdict = verify(lines, key, start=None)
+        verdict = verify(lines, key_from_environment(), start=None)
     typer.echo(json.dumps(dataclasses.asdict(verdict)))
     if not verdict.ok:
         raise typer.Exit(1)

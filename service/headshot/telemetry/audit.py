@@ -3,7 +3,7 @@
 One JSON object a line, appended with O_APPEND under a file lock, so that several workers can share
 a file. Each record holds the hash of the one before it: a changed, removed or inserted line shows
 (`verify`). With a key the hash is an HMAC, which somebody without the key cannot recompute. A cut
-tail does not show by itself: compare the last `seq` and `hash` with those the log lines carried.
+tail does not show by itself: compare with a copy on another machine.
 
 Records never hold pixels, vectors, file names or secrets: only the fields of `AuditRecord`.
 """
@@ -91,6 +91,19 @@ class AuditVerdict:
     bad_line: int
     head: str
     reason: str
+
+
+def key_from_environment() -> bytes | None:
+    """Return the HMAC key of HEADSHOT_AUDIT_KEY, None where there is none.
+
+    Raises:
+        ValueError: it is not hexadecimal.
+    """
+    text = os.environ.get("HEADSHOT_AUDIT_KEY", "")
+    try:
+        return bytes.fromhex(text) or None
+    except ValueError:
+        raise ValueError("HEADSHOT_AUDIT_KEY must be hexadecimal, 32 digits or more") from None
 
 
 class AuditLog:

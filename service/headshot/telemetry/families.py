@@ -107,7 +107,7 @@ class Families:
         # Identity and quality.
         self.similarity = histogram(
             "identity_similarity",
-            "Cosine similarity of a candidate to the template, negative ones as 0.",
+            "Cosine similarity of a headshot to the template, negative ones as 0.",
             buckets=SIMILARITY_BUCKETS,
         )
         self.verifications = counter("verifications", "Verifications by outcome.", "outcome")

@@ -29,7 +29,7 @@ class HeadshotServiceStub:
     """Turns a person's selfies into verified professional headshots.
 
     Photos, crops and embeddings live in memory for the length of the call; nothing of them is
-    written or logged. Every failure carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
+    written or logged. Every failure of the service itself carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
     also google.rpc.BadRequest, and overload also google.rpc.RetryInfo. Only UNAVAILABLE and
     RESOURCE_EXHAUSTED with RetryInfo are worth a retry.
     """
@@ -91,7 +91,7 @@ class HeadshotServiceServicer:
     """Turns a person's selfies into verified professional headshots.
 
     Photos, crops and embeddings live in memory for the length of the call; nothing of them is
-    written or logged. Every failure carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
+    written or logged. Every failure of the service itself carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
     also google.rpc.BadRequest, and overload also google.rpc.RetryInfo. Only UNAVAILABLE and
     RESOURCE_EXHAUSTED with RetryInfo are worth a retry.
     """
@@ -222,7 +222,7 @@ class HeadshotService:
     """Turns a person's selfies into verified professional headshots.
 
     Photos, crops and embeddings live in memory for the length of the call; nothing of them is
-    written or logged. Every failure carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
+    written or logged. Every failure of the service itself carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
     also google.rpc.BadRequest, and overload also google.rpc.RetryInfo. Only UNAVAILABLE and
     RESOURCE_EXHAUSTED with RetryInfo are worth a retry.
     """
