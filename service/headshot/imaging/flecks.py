@@ -57,6 +57,8 @@ _NEIGHBOURHOOD = 0.12
 """How far from the outline, over the side, a background is asked whether it is plain."""
 _SOFT = 0.0016
 """Standard deviation of the cut's edge, over the side."""
+_NEAR = 0.02
+"""How far around a scrap, over the side, colour has no say: as far as the matte's filter looks."""
 
 
 def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
@@ -88,6 +90,22 @@ def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
     if alpha.dtype == np.uint8:
         return np.asarray(np.rint(kept * 255), np.uint8)
     return np.asarray(kept, np.float32)
+
+
+def around(before: U8 | F32, after: U8 | F32) -> U8:
+    """Return where scraps were taken off, and their surroundings: 0/1 uint8 [h0, w0].
+
+    A filter that follows colours would bring them back: a star of a flag beside grey hair is of the
+    hair's colour.
+
+    Args:
+        before: the matte that `remove` was given.
+        after: what it returned.
+    """
+    gone = before.astype(np.float32) - after.astype(np.float32) > 0.1 * _full(before)
+    reach = 2 * round(_NEAR * max(before.shape)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    return np.asarray(cv2.dilate(gone.astype(np.uint8), disc), np.uint8)
 
 
 def _full(alpha: U8 | F32) -> np.float32:

@@ -103,7 +103,9 @@ def decide_matte(candidate: Image, alpha_small: Image, frame: PortraitFrame) -> 
     """Return what the network's matte of a candidate comes to; arguments as of `cut_person`."""
     sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
     rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
-    return mattes.fit(flecks.remove(rough, candidate), candidate)
+    kept = flecks.remove(rough, candidate)
+    decided = None if kept is rough else flecks.around(rough, kept)
+    return mattes.fit(kept, candidate, decided=decided)
 
 
 def cut_person(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from headshot.imaging import flecks
+from headshot.imaging import flecks, matte
 
 from tests.unit.craft import material
 
@@ -48,6 +48,20 @@ def test_scraps_of_a_flag_go_and_the_person_stays() -> None:
     assert made[scraps].mean() < 0.15
     inside = cv2.erode(np.asarray(truth > 0.95, np.uint8), np.ones((7, 7), np.uint8)) > 0
     assert made[inside].min() > 0.95
+
+
+def test_what_was_taken_off_does_not_come_back_where_the_matte_follows_colours() -> None:
+    image, truth = scene(flag())
+    spoilt = as_bytes(with_scraps(truth))
+    kept = flecks.remove(spoilt.copy(), image)
+    decided = flecks.around(spoilt, kept)
+    scraps = cv2.resize(np.asarray((spoilt > 128) & (truth < 0.05), np.uint8), (640, 640)) > 0
+    held = matte.draw(matte.fit(kept, image, decided=decided), image)
+    free = matte.draw(matte.fit(kept, image), image)
+    assert held[scraps].mean() < 0.1
+    assert held[scraps].mean() < 0.8 * free[scraps].mean()
+    far = cv2.resize(decided, (640, 640)) == 0
+    assert np.abs(held - free)[far].mean() < 1e-3
 
 
 def test_hair_keeps_its_strands() -> None:
