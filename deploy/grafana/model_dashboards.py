@@ -212,7 +212,7 @@ QUALITY = Dashboard(
                 Panel(
                     "Other person, 1 h",
                     (Query("headshot:other_person_ratio:rate1h", "share"),),
-                    "Share of candidates that are not the person.",
+                    "Share of headshots that are not the person.",
                     unit="percentunit",
                 ),
                 Panel(
