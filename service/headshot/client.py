@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +113,9 @@ def photo(source: bytes | str | Path, photo_id: str = "") -> photo_pb2.Photo:
     if isinstance(source, bytes):
         return photo_pb2.Photo(data=source, photo_id=photo_id)
     path = Path(source)
-    return photo_pb2.Photo(data=path.read_bytes(), photo_id=photo_id or path.name[:64])
+    plain = unicodedata.normalize("NFKD", path.name).encode("ascii", "ignore").decode()
+    named = "".join(character for character in plain if character.isprintable())[:64]
+    return photo_pb2.Photo(data=path.read_bytes(), photo_id=photo_id or named)
 
 
 class AsyncHeadshotClient:

@@ -139,6 +139,7 @@ class AdmissionController:
             asyncio.get_running_loop().create_future(),
         )
         if self._fits_now(waiter):
+            self._count(waiter)
             self._queues[priority].charge(tenant, quota.weight, cost)
             return self._grant(waiter)
         try:
@@ -172,6 +173,9 @@ class AdmissionController:
             for other in self._queues[priority]
             if self._tenant_may(other)
         ]
+        if self._batch_due() is not None and waiter.priority is not Priority.BATCH:
+            # Room is being kept for batch work that has waited its turn.
+            return False
         return not ahead and self._tenant_may(waiter) and self._fits(waiter)
 
     def _fits(self, waiter: Waiter) -> bool:
@@ -349,20 +353,30 @@ class AdmissionController:
             self._queues[waiter.priority].take(waiter)
             if waiter.future.done():
                 continue
-            if waiter.priority is Priority.BATCH:
-                self._interactive_in_a_row = 0
-            else:
-                self._interactive_in_a_row += 1
+            self._count(waiter)
             waiter.future.set_result(self._grant(waiter))
 
     def _next(self) -> Waiter | None:
+        # Also where it does not fit yet: what is freed adds up until it does.
+        due = self._batch_due()
+        if due is not None:
+            return due
         interactive = self._queues[Priority.INTERACTIVE].peek(self._tenant_may)
-        batch = self._queues[Priority.BATCH].peek(self._tenant_may)
+        return interactive or self._queues[Priority.BATCH].peek(self._tenant_may)
+
+    def _batch_due(self) -> Waiter | None:
+        """Return the batch request whose turn it is, after so much interactive work in a row."""
         every = self._limits.batch_every
-        batch_is_due = every > 0 and self._interactive_in_a_row >= every
-        if batch is not None and batch_is_due and self._fits(batch):
-            return batch
-        return interactive or batch
+        if every == 0 or self._interactive_in_a_row < every:
+            return None
+        return self._queues[Priority.BATCH].peek(self._tenant_may)
+
+    def _count(self, waiter: Waiter) -> None:
+        """Count interactive work that goes while batch work waits."""
+        if waiter.priority is Priority.BATCH:
+            self._interactive_in_a_row = 0
+        elif len(self._queues[Priority.BATCH]) > 0:
+            self._interactive_in_a_row += 1
 
     def _publish(self) -> None:
         for priority, queue in self._queues.items():

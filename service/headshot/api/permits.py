@@ -36,7 +36,7 @@ class AdmissionLimits:
     initial_service_s: float = 1.0
     smoothing: float = 0.2
     least_share: float = 1.0
-    degradable: frozenset[str] = frozenset({"CreateHeadshotRequest", "CreateHeadshotsRequest"})
+    degradable: frozenset[str] = frozenset({"CreateHeadshotRequest", "TeamItem"})
     degraded_share: float = 0.5
 
     def share_of(self, kind: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -27,6 +28,8 @@ _PRIORITIES = {
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BATCH: Priority.BATCH,
 }
+# A caller that does not take its result for so long is let go; its permit is back before.
+_PATIENCE_S = 60.0
 # Work relative to one headshot with one candidate; what admission weighs permits by.
 _STAGE_COST = 0.25
 
@@ -81,6 +84,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self, request: pb.DenoiseRequest, context: Context
     ) -> AsyncIterator[pb.DenoiseResponse]:
         """Frame and restore a photo, step by step."""
+        response: pb.DenoiseResponse | None = None
         async with self._sessions.open(
             context,
             request,
@@ -108,7 +112,6 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                 ),
             )
             # The record before the result: nothing leaves that could not be recorded.
-            response: pb.DenoiseResponse | None = None
             async with self._audit.record("Denoise", call, consent, 1), aclosing(work) as items:
                 async for item in items:
                     if isinstance(item, ProgressEvent):
@@ -118,7 +121,8 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                             call, present.denoised, item[0], call
                         )
                         response = pb.DenoiseResponse(result=message)
-            if response is not None:
+        if response is not None:
+            async with asyncio.timeout(_PATIENCE_S):
                 yield response
 
     async def Matte(  # noqa: N802
@@ -176,12 +180,18 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self, request: pb.CreateHeadshotRequest, context: Context
     ) -> AsyncIterator[pb.CreateHeadshotResponse]:
         """Make a verified headshot."""
+        response: pb.CreateHeadshotResponse | None = None
         async with self._sessions.open(
             context,
             request,
             request_id=request.request_id,
             priority=_PRIORITIES.get(request.priority),
-            cost=float(max(1, min(request.options.candidates, 8))),
+            cost=(
+                _STAGE_COST
+                if request.validate_only
+                else float(max(1, min(request.options.candidates, 8)))
+            ),
+            kind="CheckHeadshotRequest" if request.validate_only else "",
         ) as call:
             self._sessions.check_consent(request.consent_reference)
             # Only now: an enum's value is known to be one of those that parse knows.
@@ -192,7 +202,6 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             if request.validate_only:
                 await self._pipeline.check(call, work)
                 return
-            response: pb.CreateHeadshotResponse | None = None
             async with self._audit.record(
                 "CreateHeadshot", call, request.consent_reference, len(request.photos)
             ) as entry:
@@ -209,7 +218,8 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                             response = pb.CreateHeadshotResponse(result=message)
                         else:
                             yield present.event(item)
-            if response is not None:
+        if response is not None:
+            async with asyncio.timeout(_PATIENCE_S):
                 yield response
 
     async def CreateHeadshots(  # noqa: N802

@@ -56,6 +56,7 @@ class Sessions:
         request_id: str = "",
         priority: Priority | None = None,
         cost: float = 1.0,
+        kind: str = "",
     ) -> AsyncIterator[Call]:
         """Validate the request, wait for a permit and yield the call.
 
@@ -65,12 +66,16 @@ class Sessions:
             request_id: the caller's identifier; empty takes the header's or a new one.
             priority: the caller's wish; it can only lower what its credential allows.
             cost: how many permits' worth of work this is.
+            kind: what work it is, for the service times that admission learns; empty takes the
+                request's own kind.
         """
+        # First of all: an id that breaks its rules may not come into logs and trailers.
+        validate(request)
         current = request_context.current()
         if request_id and current is not None:
             current.request_id = request_id
         identifier = request_id or (current.request_id if current else "") or uuid.uuid4().hex
-        async with self.work(context, request, identifier, current, priority, cost) as call:
+        async with self.work(context, request, identifier, current, priority, cost, kind) as call:
             yield call
 
     @asynccontextmanager
@@ -82,6 +87,7 @@ class Sessions:
         current: RequestContext | None,
         priority: Priority | None,
         cost: float,
+        kind: str = "",
     ) -> AsyncIterator[Call]:
         """Yield the call of an admitted request; the error interceptor answers what is raised."""
         started = time.perf_counter()
@@ -90,7 +96,7 @@ class Sessions:
         tenant = current.tenant if current else request_context.ANONYMOUS
         allowed = current.priority if current else Priority.INTERACTIVE
         chosen = max(allowed, priority) if priority is not None else allowed
-        kind = request.DESCRIPTOR.name
+        kind = kind or request.DESCRIPTOR.name
         async with self._admission.admit(tenant, chosen, deadline, cost=cost, kind=kind):
             call = Call(
                 deadline,

@@ -14,6 +14,9 @@ from headshot import errors
 
 DOMAIN = "headshot.v1"
 
+# A status travels in trailers, of which clients take 8 KB.
+_MOST_VIOLATIONS = 32
+
 # First match wins, so subclasses stand before their bases.
 CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
     (errors.PhotoLimitError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -64,8 +67,11 @@ def to_status(error: BaseException, request_id: str = "") -> status_pb2.Status:
     details: list[Message] = [info]
     if known.violations:
         bad = error_details_pb2.BadRequest()
-        for violation in known.violations:
+        for violation in known.violations[:_MOST_VIOLATIONS]:
             bad.field_violations.add(field=violation.field, description=violation.description)
+        more = len(known.violations) - _MOST_VIOLATIONS
+        if more > 0:
+            bad.field_violations.add(field="", description=f"and {more} more")
         details.append(bad)
     if known.retry_after_s is not None:
         delay = duration_pb2.Duration()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from headshot.v1 import headshot_service_pb2 as pb
 # Items of one call that are open at the same time: worked on, or finished and not yet taken by the
 # caller. Reading stops while so many are open, and gRPC's flow control then stops the sender.
 _OPEN_ITEMS = 4
+# What file names keep of an id (`imaging.filenames`).
+_MOST_ID = 48
 # A caller that takes no outcome for so long is let go.
 _PATIENCE_S = 60.0
 
@@ -102,6 +105,14 @@ class TeamRpc:
         async def one(item: pb.TeamItem, member: TeamMember) -> None:
             try:
                 outcome = await self._item(item, context, settings, options, member)
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Nobody cancelled this item: every item has an outcome, this one too.
+                outcome = _failed(item.item_id, error)
+            except Exception as error:
+                outcome = _failed(item.item_id, error)
             finally:
                 member.leave()
             desk.outcomes.put_nowait(outcome)
@@ -134,7 +145,7 @@ class TeamRpc:
         """Return one item's result, or its error."""
         consent = item.consent_reference or settings.consent_reference
         current = request_context.current()
-        identifier = f"{current.request_id if current else 'team'}.{item.item_id}"[:64]
+        identifier = _identifier(current.request_id if current else "team", item.item_id)
         try:
             async with self._sessions.work(
                 context, item, identifier, current, Priority.BATCH, float(options.candidates)
@@ -156,6 +167,19 @@ class TeamRpc:
             return pb.CreateHeadshotsResponse(
                 item_id=item.item_id, error=status.to_status(error, identifier)
             )
+
+
+def _identifier(call_id: str, item_id: str) -> str:
+    """Return an id of at most 48 characters for one item of a call; others get others."""
+    whole = f"{call_id}.{item_id}"
+    if len(whole) <= _MOST_ID:
+        return whole
+    return f"{whole[: _MOST_ID - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def _failed(item_id: str, error: BaseException) -> pb.CreateHeadshotsResponse:
+    """Return the outcome of an item whose own handling failed."""
+    return pb.CreateHeadshotsResponse(item_id=item_id, error=status.to_status(error))
 
 
 def _used_before(item_id: str) -> pb.CreateHeadshotsResponse:

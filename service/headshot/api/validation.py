@@ -56,7 +56,7 @@ def _scalar(field: FieldDescriptor, rules: Any, value: Any) -> Iterator[str]:
             yield f"has {len(value)} {unit}; at least {rules.min_len} are needed"
         if rules.HasField("max_len") and len(value) > rules.max_len:
             yield f"has {len(value)} {unit}; at most {rules.max_len} are allowed"
-        if rules.pattern and isinstance(value, str) and not re.search(rules.pattern, value):
+        if rules.pattern and isinstance(value, str) and not re.fullmatch(rules.pattern, value):
             yield f"must match {rules.pattern}"
         return
     if rules.always_true and value is not True:

@@ -235,6 +235,7 @@ class Maker:
                 call.request_id,
                 self.signer,
                 wish.steps(enlarged=side > canvas),
+                deadline=call.deadline,
             )
 
         begun = time.perf_counter()

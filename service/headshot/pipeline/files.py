@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging import renditions
+from headshot.deadline import Deadline
+from headshot.imaging import filenames, renditions
 from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.encode import MEDIA_TYPES, encode
 from headshot.imaging.framing import Crop
@@ -49,6 +52,8 @@ def make_files(
     request_id: str,
     signer: Signer | None,
     steps: tuple[str, ...] = ("denoise", "tone", "matte", "background", "upscale"),
+    *,
+    deadline: Deadline | None = None,
 ) -> tuple[RenditionFile, ...]:
     """Compose each aspect once and write every rendition from it by downsampling; sign last.
 
@@ -62,6 +67,10 @@ def make_files(
         request_id: for file names.
         signer: of content credentials, None where none is configured.
         steps: what was done to the photo, in order, told in the files' provenance.
+        deadline: looked at before each file, so that no thread works on for a caller who is gone.
+
+    Raises:
+        DeadlineError: it passed.
     """
     composed = ground.kind != "blur"
     told = Provenance(
@@ -75,6 +84,8 @@ def make_files(
     masters: dict[tuple[float, bool], Image] = {}
     files = []
     for spec in specs:
+        if deadline is not None:
+            deadline.check("render")
         crop = crops[spec.aspect]
         key = (spec.aspect, spec.transparent)
         if key not in masters:
@@ -98,7 +109,8 @@ def make_files(
                 notes=notes,
             )
         )
-    return tuple(files)
+    names = filenames.distinct(file.filename for file in files)
+    return tuple(replace(file, filename=name) for file, name in zip(files, names, strict=True))
 
 
 def _master(

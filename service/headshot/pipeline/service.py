@@ -207,7 +207,8 @@ class Pipeline:
 
     async def upscale(self, call: Call, photo: PhotoInput) -> Image:
         """Enlarge a picture by the upscaler's factor."""
-        header = read_header(photo.data, self._limits)
+        # On a thread, as all reading of what callers sent: a hostile header takes a while to walk.
+        header = await self.off_loop(call, read_header, photo.data, self._limits)
         if max(header.width, header.height) > _UPSCALE_SIDE:
             raise InvalidRequestError(
                 f"the picture is {header.width} x {header.height}; Upscale takes at most "
@@ -259,7 +260,7 @@ class Pipeline:
         refused = []
         for index, photo in enumerate(request.photos):
             try:
-                read_header(photo.data, self._limits)
+                await self.off_loop(call, read_header, photo.data, self._limits)
             except PhotoError as error:
                 refused.append((index, error))
         if refused and len(request.photos) == 1:

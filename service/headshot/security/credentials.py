@@ -30,10 +30,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headshot.errors import UnauthenticatedError
+from headshot.security.secret_yaml import load_yaml
 from headshot.security.watch import WatchedFiles
 from headshot.telemetry.context import Priority
 from headshot.telemetry.metrics import Metrics
@@ -119,8 +119,7 @@ def load_credentials(path: Path) -> CredentialFile:
         OSError: it cannot be read.
         ValueError: it is not what the module's text describes; values are not quoted.
     """
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return CredentialFile.model_validate(found)
+    return CredentialFile.model_validate(load_yaml(path))
 
 
 class CredentialStore:

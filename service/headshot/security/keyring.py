@@ -19,9 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from headshot.security.secret_yaml import load_yaml
 from headshot.security.watch import WatchedFiles
 from headshot.telemetry.metrics import Metrics
 
@@ -96,7 +96,7 @@ class KeyRing:
             OSError: it cannot be read.
             ValueError: it is not well formed; keys are never quoted.
         """
-        found = _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = _File.model_validate(load_yaml(path))
         keys = {}
         for entry in found.keys:
             try:

@@ -202,8 +202,10 @@ class AuditLog:
             there = None
         here = os.fstat(self._file)
         if there is None or (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
-            os.close(self._file)
+            # The new one first: where it cannot be opened, the old descriptor stays valid.
+            old = self._file
             self._open()
+            os.close(old)
 
     def _catch_up(self) -> None:
         """Learn the chain's head when another worker has written since."""

@@ -211,18 +211,9 @@ class SharedMemoryPool:
         if not self._usable or named or endpoint.url in self._refusing:
             return Lease()
         lease = Lease(self)
-        for name, array in inputs.items():
-            block = self.take(array.nbytes)
-            if block is not None:
-                np.copyto(block.array(TensorSpec(array.dtype, array.shape)), array)
-                lease.inputs[name] = block
-        for name, spec in outputs.items():
-            if -1 not in spec.shape and not spec.dtype.hasobject:
-                block = self.take(_bytes(spec))
-                if block is not None:
-                    lease.outputs[name] = block
-        blocks = [*lease.inputs.values(), *lease.outputs.values()]
         try:
+            self._fill(lease, inputs, outputs)
+            blocks = [*lease.inputs.values(), *lease.outputs.values()]
             for segment in {block.segment for block in blocks}:
                 await self._register(segment, endpoint)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
@@ -234,7 +225,26 @@ class SharedMemoryPool:
             _log.info("endpoint %s shares no memory; tensors go over the wire", endpoint.url)
             self._refusing.add(endpoint.url)
             return Lease()
+        except BaseException:
+            # Whatever it was: what was copied is wiped.
+            lease.close(endpoint, "", ended=True)
+            raise
         return lease
+
+    def _fill(
+        self, lease: Lease, inputs: Mapping[str, Array], outputs: Mapping[str, TensorSpec]
+    ) -> None:
+        """Copy inputs into blocks and reserve blocks for outputs; both go into the lease."""
+        for name, array in inputs.items():
+            block = self.take(array.nbytes)
+            if block is not None:
+                lease.inputs[name] = block
+                np.copyto(block.array(TensorSpec(array.dtype, array.shape)), array)
+        for name, spec in outputs.items():
+            if -1 not in spec.shape and not spec.dtype.hasobject:
+                block = self.take(_bytes(spec))
+                if block is not None:
+                    lease.outputs[name] = block
 
     async def _register(self, segment: _Segment, endpoint: Endpoint) -> None:
         # A server that came back after an ejection is a new process that knows no region.
@@ -276,8 +286,9 @@ class SharedMemoryPool:
             return None
         name = f"{_PREFIX}{secrets.token_hex(8)}"
         path = _FOLDER / name
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        handle = -1
         try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             # Held as long as this process lives; see _remove_abandoned.
             fcntl.flock(handle, fcntl.LOCK_EX)
             # Reserve now: writing to a full file system later would be a bus error.
@@ -285,8 +296,9 @@ class SharedMemoryPool:
             memory = mmap.mmap(handle, size)
         except OSError:
             _log.warning("no room for shared memory; tensors go over the wire")
-            path.unlink(missing_ok=True)
-            os.close(handle)
+            if handle >= 0:
+                path.unlink(missing_ok=True)
+                os.close(handle)
             self._usable = bool(self._segments)
             return None
         segment = _Segment(name, path, memory, handle)

@@ -140,6 +140,27 @@ async def test_batch_work_does_not_starve() -> None:
     await world.finish()
 
 
+async def test_batch_work_of_several_permits_does_not_starve_either() -> None:
+    world = World(AdmissionLimits(permits=4, queue=30, batch_every=4))
+    running = ["first0", "first1", "first2"]
+    for name in running:
+        await world.start(name)
+    await world.start("batch", priority=BATCH, cost=8)
+    for number in range(40):
+        # Newcomers always find a free permit, and one of those that run ends.
+        await world.start(f"human{number}")
+        oldest = next((n for n in world.order if n in running), None)
+        running.append(f"human{number}")
+        if oldest is not None:
+            running.remove(oldest)
+            await world.end(oldest)
+        if "batch" in world.order:
+            break
+    assert "batch" in world.order
+    assert world.order.index("batch") <= 4 + 3 + 1
+    await world.finish()
+
+
 async def test_interactive_work_displaces_waiting_batch_work_when_the_queue_is_full() -> None:
     world = World(AdmissionLimits(permits=1, queue=2))
     await world.start("runs")

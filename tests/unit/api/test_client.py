@@ -8,7 +8,8 @@ import grpc
 import pytest
 from headshot import errors
 from headshot.api import status
-from headshot.client import AsyncHeadshotClient, HeadshotCallError, RetryPolicy
+from headshot.api.validation import validate
+from headshot.client import AsyncHeadshotClient, HeadshotCallError, RetryPolicy, photo
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc
 
@@ -85,3 +86,13 @@ async def test_all_attempts_of_a_call_share_its_deadline(server):
             await client.create_headshot(pb.CreateHeadshotRequest())
     assert servicer.calls == 2  # no attempt could begin before the deadline
     assert caught.value.retry_after_s == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "identifier"), [("José Müller.jpg", "Jose Muller.jpg"), ("写真.jpg", ".jpg")]
+)
+def test_a_photo_of_any_file_name_makes_a_valid_request(name, identifier, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    made = photo(tmp_path / name)
+    assert made.photo_id == identifier
+    validate(made)

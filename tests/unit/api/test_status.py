@@ -57,3 +57,11 @@ def test_an_unexpected_error_tells_nothing_of_the_inside():
 
 def test_a_time_out_is_a_deadline_and_not_an_internal_error():
     assert status.code_of(TimeoutError()) is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_status_stays_small_enough_for_trailers() -> None:
+    many = [errors.FieldViolation(f"photos[{k}].photo_id", "must match") for k in range(500)]
+    error = errors.InvalidRequestError("500 field(s)", violations=many)
+    found = details(error)["BadRequest"].field_violations
+    assert found[-1].description == "and 468 more"
+    assert status.to_status(error).ByteSize() < 4096

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
-from headshot.api.team import TeamRpc
+from headshot.api.team import TeamRpc, _identifier
 from headshot.errors import InvalidRequestError
 from headshot.v1 import headshot_service_pb2 as pb
 
@@ -71,3 +71,11 @@ async def test_no_more_is_read_while_the_caller_takes_no_outcome(team):
         assert read <= 5
         assert len([response async for response in responses]) == 99
     assert read == 100
+
+
+def test_items_of_one_call_have_ids_of_their_own_however_long_they_are():
+    call = "0123456789abcdef" * 4
+    ids = {_identifier(call, f"employee-number-{number:04}") for number in range(50)}
+    assert len(ids) == 50
+    assert max(map(len, ids)) <= 48
+    assert _identifier("team", "7") == "team.7"

@@ -78,3 +78,8 @@ def test_a_path_in_a_file_name_template_is_refused():
     )
     request = pb.CreateHeadshotRequest(photos=[photo_pb2.Photo(data=b"x")], options=options)
     assert "options.renditions[0].filename_template" in violations(request)
+
+
+def test_a_line_break_after_a_value_that_would_match_is_refused():
+    request = pb.CreateHeadshotRequest(photos=[photo_pb2.Photo(data=b"x")], request_id="abc\n")
+    assert "request_id" in violations(request)

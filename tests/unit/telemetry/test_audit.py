@@ -146,3 +146,22 @@ def test_records_are_counted_also_those_that_cannot_be_written(tmp_path: Path) -
 def test_a_short_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="16 bytes"):
         AuditLog(tmp_path / "audit", key=b"short")
+
+
+def test_a_rotation_that_fails_leaves_no_stale_descriptor(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    log = AuditLog(folder / "audit", fsync=Fsync.NEVER)
+    log.append(RECORD)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(OSError, match="No such file"):
+        log.append(RECORD)
+    # Another file may not be taken for the log: its descriptor is its own.
+    with (tmp_path / "other").open("wb") as other:
+        with pytest.raises(OSError, match="No such file"):
+            log.append(RECORD)
+        other.write(b"still open")
+    folder.mkdir()
+    log.append(RECORD)
+    log.close()
+    assert len((folder / "audit").read_bytes().splitlines()) == 1

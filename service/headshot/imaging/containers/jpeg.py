@@ -29,6 +29,7 @@ _SOS, _EOI = 0xDA, 0xD9
 APP0, APP1, APP2, APP11, APP14 = 0xE0, 0xE1, 0xE2, 0xEB, 0xEE
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker in coded data: there, 0xFF is followed by zero, by a restart number, or by fill."""
+_NOT_FILL: Final = re.compile(rb"[^\xff]")
 _STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})
 
 
@@ -133,12 +134,13 @@ def _next_marker(data: bytes, position: int) -> tuple[int, int]:
         raise truncated()
     if data[position] != 0xFF:
         raise corrupt("a marker is missing")
-    for index in range(position + 1, min(position + _MAX_FILL, len(data))):
-        if data[index] == 0:
-            raise corrupt("a marker is missing")
-        if data[index] != 0xFF:
-            return data[index], index + 1
-    raise truncated()
+    found = _NOT_FILL.search(data, position + 1, position + _MAX_FILL)
+    if found is None:
+        raise truncated()
+    marker = found[0][0]
+    if marker == 0:
+        raise corrupt("a marker is missing")
+    return marker, found.end()
 
 
 def _frame(body: bytes, limits: DecodeLimits) -> tuple[int, int, int]:
