@@ -60,7 +60,10 @@ def _settings(changes: list[str] | None, **given: Any) -> Settings:
     try:
         return Settings(**values)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        lines = [
+            "  " + ": ".join(part for part in (".".join(map(str, e["loc"])), e["msg"]) if part)
+            for e in error.errors()
+        ]
         raise typer.BadParameter("settings are not as documented:\n" + "\n".join(lines)) from None
 
 
