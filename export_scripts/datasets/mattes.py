@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -31,8 +32,10 @@ from export_scripts.datasets.sources import (
     CID22,
     CLIC,
     HOUSES,
+    INRIA,
     LONDON,
     OFFICIAL,
+    PENN_FUDAN,
     URBAN,
     WALLPAPERS,
     Source,
@@ -42,8 +45,11 @@ from export_scripts.datasets.yunet import YuNet
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-PARTS = ("backgrounds", "masks", "mattes", "wild")
+PARTS = ("backgrounds", "streets", "masks", "figures", "mattes", "wild")
 BACKGROUNDS = (WALLPAPERS, BSDS, CID22, CLIC, URBAN, HOUSES)
+STREETS = (INRIA,)
+# A head's height and width in units of a standing figure's height.
+HEAD = (1 / 7.5, 1 / 10)
 
 
 def to_byte(values: npt.NDArray[np.floating]) -> Bytes:
@@ -101,12 +107,14 @@ def two_views(segmenter: SelfieSegmenter, rgb: Bytes, face: Floats | None) -> tu
 
 
 def prepare(mirror: Path, teachers: Path, out: Path, parts: list[str]) -> None:
-    """Write the packs named in `parts`: backgrounds, masks, mattes, wild."""
+    """Write the packs named in `parts`, some of PARTS."""
     segmenter = SelfieSegmenter(teachers / "selfie_segmentation" / "selfie_segmentation.tflite")
     detector = YuNet(teachers / "yunet" / "yunet_n_dynamic.onnx")
     writers = {
-        "backgrounds": write_backgrounds,
+        "backgrounds": partial(write_backgrounds, sources=BACKGROUNDS),
+        "streets": partial(write_backgrounds, sources=STREETS),
         "masks": write_ccp,
+        "figures": write_figures,
         "mattes": write_mattes,
         "wild": write_wild,
     }
@@ -116,10 +124,15 @@ def prepare(mirror: Path, teachers: Path, out: Path, parts: list[str]) -> None:
 
 
 def write_backgrounds(
-    mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: PackWriter
+    mirror: Path,
+    segmenter: SelfieSegmenter,
+    detector: YuNet,
+    pack: PackWriter,
+    *,
+    sources: tuple[Source, ...],
 ) -> None:
     """Write photos in which neither teacher sees a person."""
-    for source in BACKGROUNDS:
+    for source in sources:
         for key, rgb in photos(mirror, source, 1024):
             empty = (segmenter.mask_both_ways(rgb) > 0.5).mean() < 0.01
             if empty and largest_face(detector, rgb) is None:
@@ -181,6 +194,47 @@ def write_ccp(mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: P
         }
         box = None if face is None else [float(v) for v in face[:4]]
         pack.add(key, blobs, face=box, labelled=labels is not None)
+
+
+def write_figures(
+    mirror: Path, segmenter: SelfieSegmenter, _: YuNet, pack: PackWriter
+) -> None:
+    """Write Penn-Fudan: whole figures on streets and paths, with its own masks.
+
+    People cut by the photo's edge or half hidden have no mask there: what the teacher takes for
+    one of them does not count.
+    """
+    git_dir = git_directory(mirror, PENN_FUDAN.repository)
+    blobs = list_blobs(git_dir, r"^data/PennFudanPed/PedMasks/.*_mask\.png$")
+    masks = {Path(path).stem[: -len("_mask")]: data for path, data in read_blobs(git_dir, blobs.items())}
+    for key, rgb in photos(mirror, PENN_FUDAN, 1024):
+        data = masks.get(key.split("/")[1])
+        if data is None:
+            continue
+        numbers = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if numbers is None or numbers.shape != rgb.shape[:2]:
+            continue
+        known = (numbers > 0).astype(np.float32)
+        alpha = refine_mask(rgb, known)
+        others = (segmenter.mask_both_ways(rgb) > 0.3) & (cv2.dilate(known, np.ones((9, 9))) == 0)
+        sure = np.where(np.abs(alpha - known) < 0.5, 1.0, 0.5)
+        blobs_ = {
+            "image": encode_jpeg(rgb),
+            "alpha": encode_png(to_byte(alpha)),
+            "confidence": encode_jpeg_grey(np.where(others, 0.0, sure)),
+        }
+        pack.add(key, blobs_, face=head_of(np.asarray(numbers, np.uint8)))
+
+
+def head_of(numbers: Bytes) -> list[float]:
+    """Return where the head of the largest figure is, [x1, y1, x2, y2], from a map of figures."""
+    counts = np.bincount(numbers.ravel())
+    counts[0] = 0
+    rows, columns = np.nonzero(numbers == int(counts.argmax()))
+    height = float(rows.max() - rows.min() + 1)
+    top = rows < rows.min() + HEAD[0] * height
+    middle, half = float(np.median(columns[top])), HEAD[1] * height / 2
+    return [middle - half, float(rows.min()), middle + half, rows.min() + HEAD[0] * height]
 
 
 def write_matte(

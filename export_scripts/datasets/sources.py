@@ -42,6 +42,10 @@ CLIC = Source("clic", "imazen/codec-corpus", r"^clic2025/.*\.png$")
 KODAK = Source("kodak", "imazen/codec-corpus", r"^kodak/.*\.png$")
 URBAN = Source("urban", "majedelhelou/denoising_datasets", r"^CUrban100/.*\.png$")
 HOUSES = Source("houses", "emanhamed/Houses-dataset", r"^Houses Dataset/.*\.jpg$")
+PENN_FUDAN = Source(
+    "penn-fudan", "ell-hosse/TinyDETR-PennFudan", r"^data/PennFudanPed/PNGImages/.*\.png$"
+)
+INRIA = Source("inria", "ruananswer/Articulated_Pose_Estimation_1", r"^dataset/INRIA/.*\.jpg$")
 LFW = Source("lfw", "umass-vis-lfw/umass-vis-lfw.github.io", r"^images/[^/]+/.*\.jpg$")
 
 # Wallpapers kept for counting false faces: about three of four, chosen by a hash of the name.

@@ -54,7 +54,6 @@ class Sampler:
         values = parameters(folder / "config.pbtxt")
         self.canvas = int(values["canvas"])
         self.steps = int(values["steps"])
-        self.noise_scale = float(values["noise_scale"])
         self.default_strength = float(values["default_strength"])
         settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": precision}
         compiled = ov.Core().compile_model(str(folder / "1" / "model.onnx"), "CPU", settings)
@@ -62,12 +61,11 @@ class Sampler:
         self.step_ms: list[float] = []
 
     def restore(
-        self, photo: Picture, identity: Floats | None, *, strength: float, seed: int
+        self, photo: Picture, identity: Floats | None, *, strength: float
     ) -> Picture:
         """The restored photo, uint8 [640, 640, 3]; ``strength`` in (0, 1]."""
         reference = unshuffle(photo.astype(np.float32) / 127.5 - 1)
-        noise = np.random.default_rng(seed).standard_normal(reference.shape, dtype=np.float32)
-        state = reference + strength * self.noise_scale * noise
+        state = reference
         rough = np.zeros(128, np.float32) if identity is None else identity
         times = np.linspace(strength, 0, self.steps + 1, dtype=np.float32)
         for now, after in pairwise(times):
@@ -133,9 +131,9 @@ class Judge:
             return  # A chain may draw nothing at all: a clean photo, infinitely many dB.
         place = self.teacher.align(photo)
         identity = self.teacher.embedding(rough)
-        full = self.sampler.restore(rough, identity, strength=1.0, seed=seed)
+        full = self.sampler.restore(rough, identity, strength=1.0)
         usual = self.sampler.restore(
-            rough, identity, strength=self.sampler.default_strength, seed=seed
+            rough, identity, strength=self.sampler.default_strength
         )
         tally = self.tallies[condition]
         before = psnr(rough, photo)
@@ -148,11 +146,11 @@ class Judge:
         tally.similarity_before.append(float(clean @ worse))
         tally.similarity_after.append(float(clean @ better))
 
-    def clean(self, photo: Picture, seed: int) -> None:
+    def clean(self, photo: Picture) -> None:
         """Adds one clean photo at the default strength."""
         identity = self.teacher.embedding(photo)
         made = self.sampler.restore(
-            photo, identity, strength=self.sampler.default_strength, seed=seed
+            photo, identity, strength=self.sampler.default_strength
         )
         self.clean_psnr.append(psnr(made, photo))
         place = self.teacher.align(photo)
@@ -165,7 +163,7 @@ class Judge:
         rough = apply(CONDITIONS["mixed"], photo, np.random.default_rng(seed))
         moved = []
         for strength in (0.2, 0.4, 0.6, 0.8, 1.0):
-            made = self.sampler.restore(rough, None, strength=strength, seed=seed)
+            made = self.sampler.restore(rough, None, strength=strength)
             moved.append(float(np.mean((made.astype(float) - rough.astype(float)) ** 2)))
         self.falls += sum(b <= a for a, b in pairwise(moved))
         self.strength_checks += len(moved) - 1
@@ -234,7 +232,7 @@ def evaluate(data: Path, teachers: Path, repository: Path, *, every: int = 1) ->
         for turn in (2 * index, 2 * index + 1):
             judge.degraded(name, photo, names[turn % len(names)], seed=turn)
         if index % 3 == 0:
-            judge.clean(photo, seed=index)
+            judge.clean(photo)
         if index % 10 == 0:
             judge.strengths(photo, seed=index)
     return judge.metrics()

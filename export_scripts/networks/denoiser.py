@@ -1,11 +1,15 @@
-"""Denoiser: a conditional few-step flow from the noised reference photo to its restoration.
+"""Denoiser: a conditional few-step flow from the reference photo to its restoration.
 
-State of the flow: ``x_t = ref + t * sigma * n + (s - t) * (x0 - ref)`` for a start at strength
-``s`` (for s = 1 the straight path ``(1 - t) * x0 + t * (ref + sigma * n)`` of rectified flow,
-Liu et al. 2023). The U-Net predicts the residual ``r = x0 - ref``; the served graph turns it into
-the velocity ``v = (x_t - x0_s) / t``, ``x0_s = ref + s * r``. ``s`` is not an input: it is read off
-the state, since ``<x_t - ref, r> / <r, r> = s - t`` up to noise that averages out over a frame. So
-the Euler steps end at ``ref + s * r`` and leave none of the injected noise behind.
+State of the flow: ``x_t = ref + (s - t) * r`` for a start at strength ``s`` (for s = 1 the straight
+path ``(1 - t) * x0 + t * ref`` of rectified flow, Liu et al. 2023), ``r = x0 - ref``. On a straight
+path every moment points at the same end: the U-Net predicts ``r``, and the served graph returns the
+velocity ``v = (x_t - x0_t) / t`` towards ``x0_t = x_t + t * r``, kept within the photo's range. No
+noise is injected: given a noised state as well, a network of this size passes on some of the noise
+(1 to 4 dB worse).
+
+Each quarter of the flow looks at the photo from another side (as it is, and mirrored in three ways,
+moved by half a block), so four Euler steps end at ``ref + s * mean(r)``: the mean of four opinions
+is nearer to the truth than one of them (0.1 dB), most of all where one of them does harm.
 
 Besides a free residual the network weighs, pixel by pixel, what two Gaussian blurs would change,
 and block by block what four blurs along a line would change in luminance. How much to smooth, or,
@@ -34,7 +38,8 @@ OPSET = 17
 CANVAS = 640
 LATENT_FACTOR = 8
 IDENTITY = 128
-NOISE_SCALE = 0.15
+VIEWS = 4
+SHIFT = 2  # pixels, half a block of the network
 BLOCK = 4
 WIDTHS = (64, 96, 128)
 CONDITION = 128
@@ -180,16 +185,31 @@ class Denoiser(nn.Module):
         return residual
 
 
-def strength_of(state_offset: Tensor, residual: Tensor, timestep: Tensor) -> Tensor:
-    """Strength [N] of the flow that a state belongs to, within [t, 1].
+def view_of(timestep: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a moment of the flow sees the photo mirrored across and down, bool [N] each."""
+    # The margin keeps 0.75, which four steps from 1 meet, in its quarter.
+    quarter = ((1 - timestep) * VIEWS + 1e-3).floor().clamp(0, VIEWS - 1)
+    down = quarter >= VIEWS / 2
+    return quarter - down.float() * (VIEWS / 2) >= 1, down
 
-    ``state_offset`` is x_t - ref, both [N, ...] of one shape; see the module for the formula.
+
+def ways(mirrored: Tensor, moved: Tensor, extent: int) -> tuple[Tensor, Tensor]:
+    """Where a view reads each place of an axis of the photo, and the way back, int64 [N, extent].
+
+    ``mirrored`` and ``moved`` are bool [N]. Places beyond an edge are those at the edge.
     """
-    axes = tuple(range(1, residual.dim()))
-    along = (state_offset * residual).mean(dim=axes)
-    power = (residual * residual).mean(dim=axes)
-    done = along / (power + 1e-8)
-    return torch.minimum(timestep + torch.relu(done), torch.ones_like(timestep))
+    turn, step, last = mirrored[:, None], moved[:, None].long() * SHIFT, extent - 1
+    place = torch.arange(extent)
+    there = (torch.where(turn, last - place, place) - step).clamp(0, last)
+    back = (place + step).clamp(0, last)
+    return there, torch.where(turn, last - back, back)
+
+
+def seen_from(photo: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Pixels of [N, C, h, w] at rows y, int64 [N, h], and columns x, int64 [N, w]."""
+    index = (y[:, :, None] * photo.shape[3] + x[:, None]).flatten(1)
+    index = index[:, None].expand(-1, photo.shape[1], -1)
+    return torch.gather(photo.flatten(2), 2, index).reshape(photo.shape)
 
 
 class ServingModule(nn.Module):
@@ -207,20 +227,17 @@ class ServingModule(nn.Module):
         self, sample: Tensor, timestep: Tensor, identity: Tensor, reference: Tensor
     ) -> Tensor:
         """See the class."""
-        grid, side, half = CANVAS // LATENT_FACTOR, CANVAS // BLOCK, LATENT_FACTOR // BLOCK
-        # Channels c * 64 + dy * 8 + dx of 8x8 blocks to channels c * 16 + dy * 4 + dx of 4x4.
-        state = sample.float().reshape(-1, 3, half, BLOCK, half, BLOCK, grid, grid)
-        state = state.permute(0, 1, 3, 5, 6, 2, 7, 4).reshape(-1, 3 * BLOCK**2, side, side)
-        photo = reference.reshape(-1, side, BLOCK, side, BLOCK, 3).permute(0, 5, 2, 4, 1, 3)
-        photo = photo.reshape(-1, 3 * BLOCK**2, side, side).float() * (1 / 127.5) - 1
-        offset = state - photo
-        residual = self.net(identity, photo)
-        strength = strength_of(offset, residual, timestep)[:, None, None, None]
+        across, down = view_of(timestep)
+        # What is mirrored one way is moved along the other axis.
+        y, y_back = ways(down, across, CANVAS)
+        x, x_back = ways(across, down, CANVAS)
+        photo = seen_from(reference.permute(0, 3, 1, 2), y, x).float() * (1 / 127.5) - 1
+        residual = self.net(identity, F.pixel_unshuffle(photo, BLOCK))
+        residual = seen_from(F.pixel_shuffle(residual, BLOCK), y_back, x_back)
+        state = sample.float()
         time = torch.clamp(timestep, min=1e-3)[:, None, None, None]
-        velocity = (offset - strength * residual) / time
-        blocks = velocity.reshape(-1, 3, BLOCK, BLOCK, grid, half, grid, half)
-        blocks = blocks.permute(0, 1, 5, 2, 7, 3, 4, 6)
-        prediction: Tensor = blocks.reshape(-1, 3 * LATENT_FACTOR**2, grid, grid)
+        clean = state + time * F.pixel_unshuffle(residual, LATENT_FACTOR)
+        prediction: Tensor = (state - clean.clamp(-1, 1)) / time
         return prediction.to(torch.float16)
 
 
@@ -244,8 +261,9 @@ def example_inputs(batch: int) -> tuple[Tensor, ...]:
     photo = F.interpolate(coarse, size=(CANVAS, CANVAS), mode="bilinear").round()
     reference = photo.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
     timestep = torch.linspace(1.0, 0.25, batch) if batch > 1 else torch.ones(1)
-    noise = torch.randn(batch, 3, CANVAS, CANVAS, generator=generator) * NOISE_SCALE
-    state = photo / 127.5 - 1 + timestep[:, None, None, None] * noise
+    # A flow that has taken off some of the light, as a residual of one sign would.
+    state = photo / 127.5 - 1
+    state = state - (1 - timestep)[:, None, None, None] * 0.03 * (state + 1)
     sample = F.pixel_unshuffle(state, LATENT_FACTOR).to(torch.float16)
     identity = F.normalize(torch.randn(batch, IDENTITY, generator=generator), dim=1)
     return sample, timestep, identity, reference

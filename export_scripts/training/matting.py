@@ -8,10 +8,11 @@
    teacher's map after it, so that all of them learn at once and none waits for another;
 2. trunk: the stages in a chain learn the mask from known alpha and from the teacher, its maps
    still in sight;
-3. joint: every second batch for the trunk, without the maps and on photos that are degraded
-   less, the others for the detail path on a 256 pixel crop at an edge of a 512 pixel photo, with
+3. joint: three of four batches for the trunk, without the maps and on photos that are degraded
+   less, the fourth for the detail path on a 256 pixel crop at an edge of a 512 pixel photo, with
    the mask that is served (the mean of four looks);
-4. cloth: the same with more composites, half of them over drawn cloth (flags and curtains).
+4. cloth: the same, one to one, with more composites, half of them over drawn cloth (flags and
+   curtains).
 
 Ends at a set time; checkpoints every 2.5 minutes.
 """
@@ -54,6 +55,8 @@ CROP = 256
 LEARNING_RATE = 3e-3
 HINT_WEIGHT = 0.1
 TEACHER_WEIGHT = 0.3
+# Batches for the trunk to one for the detail path.
+TRUNK_BATCHES = {"hints": 1, "trunk": 1, "joint": 3, "cloth": 1}
 DEGRADATION = {"hints": 0.8, "trunk": 0.8, "joint": 0.5, "cloth": 0.5}
 
 Maps = dict[str, Tensor]
@@ -81,12 +84,13 @@ class Batches(IterableDataset[Maps]):
         teacher = SelfieSegmenter(model).mask_only if joint else SelfieMaps(model)
         rng = np.random.default_rng(self.seed)
         while True:
-            rows = []
-            for _ in range(TRUNK_ROWS):
-                image, alpha, confidence = samples.sample(rng, TRUNK)
-                row = {"image": image, "alpha": alpha, "confidence": confidence}
-                rows.append({**row, **teacher(image)})
-            yield stacked(rows)
+            for _ in range(TRUNK_BATCHES[self.phase]):
+                rows = []
+                for _ in range(TRUNK_ROWS):
+                    image, alpha, confidence = samples.sample(rng, TRUNK)
+                    row = {"image": image, "alpha": alpha, "confidence": confidence}
+                    rows.append({**row, **teacher(image)})
+                yield stacked(rows)
             if joint:
                 rows = [
                     dict(zip(("image", "alpha", "confidence"), sample, strict=True))

@@ -31,7 +31,7 @@ class Window:
         longest = max(height, width)
         if face is not None and rng.random() < 0.75:
             extent = max(face[3] - face[1], 8.0)
-            edge = extent * float(np.exp(rng.uniform(np.log(1.0), np.log(6.5))))
+            edge = extent * float(np.exp(rng.uniform(np.log(1.0), np.log(10.0))))
             centre_x = (face[0] + face[2]) / 2 + rng.normal(0, 0.12) * edge
             centre_y = (face[1] + face[3]) / 2 + (rng.normal(0.08, 0.10)) * edge
         else:
@@ -95,7 +95,9 @@ class MattingSamples:
         self.mattes = Pack(data / "mattes")
         self.masks = Pack(data / "masks")
         self.wild = Pack(data / "wild")
-        self.backgrounds = Pack(data / "backgrounds")
+        self.figures = Pack(data / "figures")
+        empty = (Pack(data / "backgrounds"), Pack(data / "streets"))
+        self._places = [(pack, index) for pack in empty for index in range(len(pack))]
         self._scenes: dict[int, Bytes] = {}
         self._plain = [i for i, r in enumerate(self.mattes.records) if r["plain"]]
         self._other = [
@@ -109,6 +111,8 @@ class MattingSamples:
         kind = rng.random()  # of what is no composite
         if rng.random() < self.composites:
             sample = self._composite(rng, side)
+        elif kind < 0.08:
+            sample = self._photo(rng, side, self.figures)
         elif kind < 0.38:
             sample = self._photo(rng, side, self.masks)
         elif kind < 0.81:
@@ -146,9 +150,10 @@ class MattingSamples:
             return backdrop(rng, side)
         if roll < 0.18 + self.cloth:
             return colour_shift(rng, drapery(rng, side))
-        index = int(rng.integers(len(self.backgrounds)))
+        index = int(rng.integers(len(self._places)))
         if index not in self._scenes:
-            self._scenes[index] = fit_within(self.backgrounds.image(index), 720)
+            pack, place = self._places[index]
+            self._scenes[index] = fit_within(pack.image(place), 720)
         photo = self._scenes[index]
         window = Window(rng, photo.shape[:2], side, None, 1.0)
         image = window.apply(photo, cv2.BORDER_REFLECT_101)
@@ -159,19 +164,19 @@ class MattingSamples:
 
     def _composite(self, rng: np.random.Generator, side: int) -> Sample:
         roll = rng.random()
-        if roll < 0.75:
-            chosen = self._plain if roll < 0.45 or not self._other else self._other
+        if roll < 0.55:
+            chosen = self._plain if roll < 0.33 or not self._other else self._other
             index = int(rng.choice(chosen))
             pack = self.mattes
             colour, alpha = self._read(pack, index, "colour"), self._read(pack, index, "alpha")
         else:
-            pack = self.masks if rng.random() < 0.5 else self.wild
+            pack = self.masks if rng.random() < 0.7 else self.wild
             index = int(rng.integers(len(pack)))
             colour, alpha = self._read(pack, index, "image"), self._read(pack, index, "alpha")
         confidence = self._read(pack, index, "confidence")
         face = self._face(pack, index)
         touches_side = max(float(alpha[:, 0].mean()), float(alpha[:, -1].mean())) > 12
-        window = Window(rng, alpha.shape, side, face, 1.0 if touches_side else 1.5)
+        window = Window(rng, alpha.shape, side, face, 1.0 if touches_side else 2.0)
         # Replicated borders: a person cut by the photo's edge goes on to the canvas's edge.
         colour, alpha, confidence = (
             window.apply(part, cv2.BORDER_REPLICATE) for part in (colour, alpha, confidence)

@@ -86,14 +86,12 @@ class SequentialPipeline:
 
     def _denoise(self, reference: Image, identity: NDArray[np.float32], seed: int) -> Image:
         settings = self._denoiser
-        sampler = make_sampler(
-            settings["sampler"],
-            int(settings["steps"]),
-            float(settings["default_strength"]),
-            float(settings["noise_scale"]),
-        )
+        strength = float(settings["default_strength"])
+        scale = float(settings["noise_scale"])
+        sampler = make_sampler(settings["sampler"], int(settings["steps"]), strength, scale)
         latent = latents.pixel_unshuffle(reference, 8)
-        sample = sampler.start(latent, noise(seed, 0, 0, latent.shape))
+        start = noise(seed, 0, 0, latent.shape) if sampler.starts_noised else latent[:1] * 0
+        sample = sampler.start(latent, start)
         for index, timestep in enumerate(sampler.timesteps):
             outputs = self._run(
                 "denoiser",

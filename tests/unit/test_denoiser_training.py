@@ -17,8 +17,12 @@ from export_scripts.networks.denoiser import (
     IDENTITY,
     LINE,
     LUMA,
+    SHIFT,
     build,
     line_kernel,
+    seen_from,
+    view_of,
+    ways,
 )
 from export_scripts.training.denoiser import error_floor, restoration_loss
 
@@ -70,3 +74,24 @@ def test_making_a_photo_worse_costs_more_than_making_it_better_gains() -> None:
 def test_the_floor_of_the_error_falls_and_stays_down() -> None:
     floors = [error_floor(progress) for progress in (0.0, 0.3, 0.7, 1.0)]
     assert floors[0] > floors[1] > floors[2] == floors[3]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.9, 0.8])
+def test_four_steps_see_the_photo_in_four_ways(strength: float) -> None:
+    across, down = view_of(torch.linspace(strength, 0, 5)[:-1])
+    assert across.tolist() == [False, True, False, True]
+    assert down.tolist() == [False, False, True, True]
+
+
+def test_what_a_view_mirrors_comes_back_to_its_place() -> None:
+    photo = torch.randn(4, 3, 24, 24)
+    across, down = view_of(torch.tensor([1.0, 0.75, 0.5, 0.25]))
+    y, y_back = ways(down, across, 24)
+    x, x_back = ways(across, down, 24)
+    view = seen_from(photo, y, x)
+    inside = np.s_[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
+    assert torch.equal(seen_from(view, y_back, x_back)[inside], photo[inside])
+    # Mirrored across and moved down: the first row repeats, columns are reversed.
+    assert torch.equal(view[1, :, SHIFT:], photo[1, :, :-SHIFT].flip(-1))
+    assert torch.equal(view[1, :, 0], photo[1, :, 0].flip(-1))
+    assert torch.equal(view[0], photo[0])

@@ -108,11 +108,10 @@ async def denoise_candidate(
     """
     info = engine.models.denoiser
     sampler = make_sampler(info.sampler, plan.steps, plan.strength_of(candidate), info.noise_scale)
-    shape = reference.shape
     workers = engine.workers
     # Millions of numbers at each step: on threads, like pixels.
     sample = await workers.run(
-        call.deadline, lambda: sampler.start(reference, noise(plan.seed, candidate, 0, shape))
+        call.deadline, _started, sampler, reference, (plan.seed, candidate)
     )
     count = len(sampler.timesteps)
     for index, timestep in enumerate(sampler.timesteps):
@@ -152,6 +151,13 @@ async def denoise(
         denoise_candidate(engine, call, conditioning, reference, plan, candidate)
         for candidate in candidates
     )
+
+
+def _started(sampler: Sampler, reference: Latent, source: tuple[int, int]) -> Latent:
+    """Return the first sample; source is the seed and the candidate's number."""
+    if not sampler.starts_noised:
+        return sampler.start(reference, np.zeros(1, np.float32))
+    return sampler.start(reference, noise(*source, 0, reference.shape))
 
 
 def _model_input(sampler: Sampler, sample: Latent, index: int) -> NDArray[np.float16]:

@@ -47,6 +47,11 @@ class Sampler(Protocol):
         """The model's timesteps, downwards."""
         ...
 
+    @property
+    def starts_noised(self) -> bool:
+        """Whether the first sample holds noise; if not, `start` may get zeros of any shape."""
+        ...
+
     def start(self, reference: Latent, start_noise: Latent) -> Latent:
         """Return the sample that the first step gets."""
         ...
@@ -85,6 +90,11 @@ class FlowEuler:
         times = np.linspace(strength, 0.0, steps + 1)[:-1]
         return cls(tuple(float(t) for t in times), noise_scale)
 
+    @property
+    def starts_noised(self) -> bool:
+        """Tell whether the flow begins beside the reference."""
+        return self.noise_scale > 0
+
     def start(self, reference: Latent, start_noise: Latent) -> Latent:
         """Return the reference with the noise that belongs to the first timestep."""
         scale = np.float32(self.timesteps[0] * self.noise_scale)
@@ -121,6 +131,11 @@ class _Epsilon:
     timesteps: tuple[float, ...]
     abar: tuple[float, ...]
     final_abar: float
+
+    @property
+    def starts_noised(self) -> bool:
+        """Tell that the first sample is noised."""
+        return True
 
     def start(self, reference: Latent, start_noise: Latent) -> Latent:
         """Return sqrt(abar) x0 + sqrt(1 - abar) n at the first timestep."""
@@ -214,6 +229,11 @@ class EulerDiscrete:
         times = times[steps - keep :]
         sigmas = np.interp(times, np.arange(_TRAIN_STEPS), table)
         return cls(tuple(map(float, times)), tuple(map(float, sigmas)))
+
+    @property
+    def starts_noised(self) -> bool:
+        """Tell that the first sample is noised."""
+        return True
 
     def start(self, reference: Latent, start_noise: Latent) -> Latent:
         """Return x0 + sigma n at the first timestep."""

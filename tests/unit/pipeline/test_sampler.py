@@ -50,6 +50,14 @@ def test_flow_euler_begins_nearer_to_the_reference_at_a_lower_strength():
     assert moved[0] < moved[2]
 
 
+def test_a_flow_without_noise_starts_on_the_reference_whatever_it_is_given():
+    reference = noise(2, 0, 0, SHAPE)
+    sampler = FlowEuler.schedule(4, 0.8, noise_scale=0.0)
+    assert not sampler.starts_noised
+    assert FlowEuler.schedule(4, 0.8, noise_scale=0.1).starts_noised
+    assert np.array_equal(sampler.start(reference, np.zeros(1, np.float32)), reference)
+
+
 def test_noise_depends_on_seed_candidate_and_step_alone():
     again = noise(7, 1, 2, SHAPE)
     assert np.array_equal(noise(7, 1, 2, SHAPE), again)
