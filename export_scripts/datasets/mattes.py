@@ -196,9 +196,7 @@ def write_ccp(mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: P
         pack.add(key, blobs, face=box, labelled=labels is not None)
 
 
-def write_figures(
-    mirror: Path, segmenter: SelfieSegmenter, _: YuNet, pack: PackWriter
-) -> None:
+def write_figures(mirror: Path, segmenter: SelfieSegmenter, _: YuNet, pack: PackWriter) -> None:
     """Write Penn-Fudan: whole figures on streets and paths, with its own masks.
 
     People cut by the photo's edge or half hidden have no mask there: what the teacher takes for
@@ -206,7 +204,8 @@ def write_figures(
     """
     git_dir = git_directory(mirror, PENN_FUDAN.repository)
     blobs = list_blobs(git_dir, r"^data/PennFudanPed/PedMasks/.*_mask\.png$")
-    masks = {Path(path).stem[: -len("_mask")]: data for path, data in read_blobs(git_dir, blobs.items())}
+    stored = read_blobs(git_dir, blobs.items())
+    masks = {Path(path).stem.removesuffix("_mask"): data for path, data in stored}
     for key, rgb in photos(mirror, PENN_FUDAN, 1024):
         data = masks.get(key.split("/")[1])
         if data is None:

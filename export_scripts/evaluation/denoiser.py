@@ -60,9 +60,7 @@ class Sampler:
         self._request = compiled.create_infer_request()
         self.step_ms: list[float] = []
 
-    def restore(
-        self, photo: Picture, identity: Floats | None, *, strength: float
-    ) -> Picture:
+    def restore(self, photo: Picture, identity: Floats | None, *, strength: float) -> Picture:
         """The restored photo, uint8 [640, 640, 3]; ``strength`` in (0, 1]."""
         reference = unshuffle(photo.astype(np.float32) / 127.5 - 1)
         state = reference
@@ -132,9 +130,7 @@ class Judge:
         place = self.teacher.align(photo)
         identity = self.teacher.embedding(rough)
         full = self.sampler.restore(rough, identity, strength=1.0)
-        usual = self.sampler.restore(
-            rough, identity, strength=self.sampler.default_strength
-        )
+        usual = self.sampler.restore(rough, identity, strength=self.sampler.default_strength)
         tally = self.tallies[condition]
         before = psnr(rough, photo)
         tally.gains.append(psnr(full, photo) - before)
@@ -149,9 +145,7 @@ class Judge:
     def clean(self, photo: Picture) -> None:
         """Adds one clean photo at the default strength."""
         identity = self.teacher.embedding(photo)
-        made = self.sampler.restore(
-            photo, identity, strength=self.sampler.default_strength
-        )
+        made = self.sampler.restore(photo, identity, strength=self.sampler.default_strength)
         self.clean_psnr.append(psnr(made, photo))
         place = self.teacher.align(photo)
         after = self.teacher.embedding(made, place)

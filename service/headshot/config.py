@@ -113,7 +113,9 @@ class Settings(BaseSettings):
     template_keys: Path | None = Field(
         None, description="Key ring that seals identity templates; a key for this run when empty."
     )
-    template_ttl_s: int = Field(30 * 86400, ge=60, description="Validity of identity templates.")
+    template_ttl_s: int = Field(
+        30 * 86400, ge=60, description="Longest validity of identity templates, and the usual one."
+    )
     research_mode: bool = Field(False, description="Allow models whose weights are research-only.")
 
     # Telemetry

@@ -145,10 +145,10 @@ class AdmissionController:
         try:
             self._check_wait(waiter, now)
             self._make_room(waiter)
-        except (OverloadedError, DeadlineError):
+            return await self._wait(waiter)
+        except (OverloadedError, DeadlineError, asyncio.CancelledError):
             self._buckets[tenant].give_back(cost)
             raise
-        return await self._wait(waiter)
 
     def _take_tokens(self, tenant: str, quota: TenantQuota, cost: float, now: float) -> None:
         bucket = self._buckets.get(tenant)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from headshot import __version__
-from headshot.api import parse, present
+from headshot.api import costs, parse, present
 from headshot.api.audit_trail import AuditTrail
 from headshot.api.session import Context, Sessions
 from headshot.api.streams import with_events
@@ -30,8 +30,6 @@ _PRIORITIES = {
 }
 # A caller that does not take its result for so long is let go; its permit is back before.
 _PATIENCE_S = 60.0
-# Work relative to one headshot with one candidate; what admission weighs permits by.
-_STAGE_COST = 0.25
 
 
 class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
@@ -57,7 +55,10 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
     ) -> pb.EncodeIdentityResponse:
         """Make a sealed identity template from photos."""
         async with self._sessions.open(
-            context, request, request_id=request.request_id, cost=_STAGE_COST
+            context,
+            request,
+            request_id=request.request_id,
+            cost=costs.photos(len(request.photos)),
         ) as call:
             self._sessions.check_consent(request.consent_reference)
             async with self._audit.record(
@@ -89,7 +90,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             context,
             request,
             request_id=request.request_id,
-            cost=_STAGE_COST + 0.5 * max(1, min(request.candidates, 8)),
+            cost=costs.denoise(request.candidates),
         ) as call:
             template, consent = self._templates.open(request.identity_template)
             # The request has no reference of its own: the template brings the one it was made with.
@@ -130,7 +131,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
     ) -> pb.MatteResponse:
         """Cut the person out."""
         async with self._sessions.open(
-            context, request, request_id=request.request_id, cost=_STAGE_COST
+            context, request, request_id=request.request_id, cost=costs.WHOLE_PICTURE
         ) as call:
             result = await self._pipeline.matte(
                 call, parse.photo(request.photo), cutout=request.cutout
@@ -142,7 +143,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
     ) -> pb.UpscaleResponse:
         """Enlarge a picture four times."""
         async with self._sessions.open(
-            context, request, request_id=request.request_id, cost=_STAGE_COST
+            context, request, request_id=request.request_id, cost=costs.WHOLE_PICTURE
         ) as call:
             image = await self._pipeline.upscale(call, parse.photo(request.photo))
             spec = EncodeSpec(format=parse.image_format(request.format, "png"))
@@ -160,7 +161,10 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
     ) -> pb.VerifyResponse:
         """Say whether a picture shows the person."""
         async with self._sessions.open(
-            context, request, request_id=request.request_id, cost=_STAGE_COST
+            context,
+            request,
+            request_id=request.request_id,
+            cost=costs.photos(1 + len(request.references)),
         ) as call:
             template, consent = self._templates.open(request.identity_template)
             self._sessions.check_consent(consent)
@@ -187,9 +191,9 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             request_id=request.request_id,
             priority=_PRIORITIES.get(request.priority),
             cost=(
-                _STAGE_COST
+                costs.photos(len(request.photos))
                 if request.validate_only
-                else float(max(1, min(request.options.candidates, 8)))
+                else costs.headshot(request.options)
             ),
             kind="CheckHeadshotRequest" if request.validate_only else "",
         ) as call:

@@ -89,9 +89,11 @@ class Sessions:
         cost: float,
         kind: str = "",
     ) -> AsyncIterator[Call]:
-        """Yield the call of an admitted request; the error interceptor answers what is raised."""
+        """Yield the call of an admitted, valid request.
+
+        The error interceptor answers what is raised.
+        """
         started = time.perf_counter()
-        validate(request)
         deadline = self.deadline(context)
         tenant = current.tenant if current else request_context.ANONYMOUS
         allowed = current.priority if current else Priority.INTERACTIVE
@@ -117,7 +119,7 @@ class Sessions:
         # The stubs leave out that a caller may set no deadline.
         remaining: float | None = context.time_remaining()
         if remaining is None:
-            return Deadline.after(self._settings.default_deadline_s)
+            remaining = self._settings.default_deadline_s + _ANSWER_MARGIN_S
         return Deadline.after(
             max(0.0, min(remaining, self._settings.max_deadline_s) - _ANSWER_MARGIN_S)
         )

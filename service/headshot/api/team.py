@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
-from headshot.api import parse, present, status
+from headshot.api import costs, parse, present, status
 from headshot.api.audit_trail import AuditTrail
 from headshot.api.session import Context, Sessions
 from headshot.api.templates import Templates
@@ -147,8 +147,14 @@ class TeamRpc:
         current = request_context.current()
         identifier = _identifier(current.request_id if current else "team", item.item_id)
         try:
+            validate(item)
             async with self._sessions.work(
-                context, item, identifier, current, Priority.BATCH, float(options.candidates)
+                context,
+                item,
+                identifier,
+                current,
+                Priority.BATCH,
+                costs.headshot(settings.options),
             ) as call:
                 self._sessions.check_consent(consent)
                 async with self._audit.record(

@@ -15,13 +15,13 @@ class Templates:
     Args:
         sealer: key ring and format.
         recogniser: identifier of the recogniser that is served.
-        default_ttl_s: validity where the caller asks for none, seconds.
+        longest_ttl_s: the operator's validity, seconds; a caller may ask for less.
     """
 
-    def __init__(self, sealer: TemplateSealer, recogniser: str, default_ttl_s: int) -> None:
+    def __init__(self, sealer: TemplateSealer, recogniser: str, longest_ttl_s: int) -> None:
         self._sealer = sealer
         self._recogniser = recogniser
-        self._default_ttl_s = default_ttl_s
+        self._longest_ttl_s = longest_ttl_s
 
     def seal(
         self, template: Template, ttl_s: int, consent: str = "", photos: int = 1
@@ -30,11 +30,11 @@ class Templates:
 
         Args:
             template: whom to seal.
-            ttl_s: validity in seconds; 0 for the default.
+            ttl_s: wanted validity in seconds, cut to the longest; 0 for the longest.
             consent: reference to the person's consent, kept inside.
             photos: how many photos it was made from, kept inside.
         """
-        expires = int(time.time()) + (ttl_s or self._default_ttl_s)
+        expires = int(time.time()) + min(ttl_s or self._longest_ttl_s, self._longest_ttl_s)
         token = self._sealer.seal(
             template.vector,
             template.recogniser,

@@ -93,10 +93,11 @@ def _violations(message: Message, prefix: str) -> Iterator[FieldViolation]:
         if _is_map(field):
             continue
         value = getattr(message, field.name)
-        items = list(enumerate(value)) if field.is_repeated else [(None, value)]
         if rules is not None and rules.HasField("max_items") and len(value) > rules.max_items:
             yield FieldViolation(path, f"has {len(value)}; at most {rules.max_items} allowed")
             continue
+        # Only now: a list of millions is refused by its length and never walked.
+        items = enumerate(value) if field.is_repeated else iter([(None, value)])
         for index, item in items:
             item_path = path if index is None else f"{path}[{index}]"
             if isinstance(item, Message):

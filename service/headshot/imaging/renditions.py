@@ -23,6 +23,7 @@ from headshot.imaging.filenames import check_template, file_name
 
 MIN_SIDE: Final = 32
 MAX_SIDE: Final = 4096
+MAX_ASPECT: Final = 3
 DEFAULT_TEMPLATE: Final = "{name}-{width}x{height}.{ext}"
 
 
@@ -33,7 +34,7 @@ class RenditionSpec:
     Attributes:
         name: of the preset, or the caller's own.
         width: in pixels, 32 to 4096.
-        height: in pixels, 32 to 4096.
+        height: in pixels, 32 to 4096, a third of the width to three times as much.
         dpi: density in pixels per inch, 1 to 1200.
         encode: file format and its settings; `dpi` above replaces its density.
         transparent: keep the cut-out's transparency.
@@ -58,6 +59,11 @@ class RenditionSpec:
             raise _invalid(
                 f"Rendition {self.name!r} is {self.width}x{self.height}; each side must have"
                 f" {MIN_SIDE} to {MAX_SIDE} pixels."
+            )
+        if not 1 / MAX_ASPECT <= self.aspect <= MAX_ASPECT:
+            raise _invalid(
+                f"Rendition {self.name!r} is {self.width}x{self.height}; one side may be at most"
+                f" {MAX_ASPECT} times as long as the other."
             )
         if not 1 <= self.dpi <= 1200:
             raise _invalid(f"Rendition {self.name!r} has {self.dpi} dpi; 1 to 1200 are allowed.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headshot.deadline import Deadline
 from headshot.errors import DeadlineError
@@ -46,11 +46,13 @@ class Effort:
         candidates: candidates to make.
         steps: diffusion steps of each.
         upscaled: whether the result is enlarged before it is rendered.
+        files: pixels of its files over those of a usual set, at least 1.
     """
 
     candidates: int
     steps: int
     upscaled: bool
+    files: float = 1.0
 
 
 def expected_seconds(costs: StageCosts, effort: Effort) -> float:
@@ -59,7 +61,7 @@ def expected_seconds(costs: StageCosts, effort: Effort) -> float:
     fixed = costs.expect("matte") + costs.expect("verify") * effort.candidates
     finish = "finish_upscaled" if effort.upscaled else "finish_plain"
     enlarge = costs.expect("upscale") if effort.upscaled else 0.0
-    return loop + fixed + enlarge + costs.expect(finish)
+    return loop + fixed + enlarge + costs.expect(finish) * effort.files
 
 
 def enough_time(costs: StageCosts, effort: Effort, deadline: Deadline) -> bool:
@@ -89,14 +91,14 @@ def fit(
     if expected_seconds(costs, effort) > budget and effort.candidates > 1 and not keep:
         given_up.append(FEWER_CANDIDATES)
         while effort.candidates > 1 and expected_seconds(costs, effort) > budget:
-            effort = Effort(effort.candidates - 1, effort.steps, effort.upscaled)
+            effort = replace(effort, candidates=effort.candidates - 1)
     if expected_seconds(costs, effort) > budget and effort.steps > _FEWEST_STEPS and not keep:
         given_up.append(FEWER_STEPS)
         while effort.steps > _FEWEST_STEPS and expected_seconds(costs, effort) > budget:
-            effort = Effort(effort.candidates, effort.steps - 1, effort.upscaled)
+            effort = replace(effort, steps=effort.steps - 1)
     if expected_seconds(costs, effort) > budget and effort.upscaled and not keep:
         given_up.append(SMALLER_RENDITIONS)
-        effort = Effort(effort.candidates, effort.steps, upscaled=False)
+        effort = replace(effort, upscaled=False)
     if expected_seconds(costs, effort) > budget:
         raise DeadlineError(
             "the work cannot finish before the deadline; send a later deadline or ask for less",

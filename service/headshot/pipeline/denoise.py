@@ -110,9 +110,7 @@ async def denoise_candidate(
     sampler = make_sampler(info.sampler, plan.steps, plan.strength_of(candidate), info.noise_scale)
     workers = engine.workers
     # Millions of numbers at each step: on threads, like pixels.
-    sample = await workers.run(
-        call.deadline, _started, sampler, reference, (plan.seed, candidate)
-    )
+    sample = await workers.run(call.deadline, _started, sampler, reference, (plan.seed, candidate))
     count = len(sampler.timesteps)
     for index, timestep in enumerate(sampler.timesteps):
         call.deadline.check("a denoise step")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headshot.deadline import Deadline
+from headshot.errors import CancelledError
 from headshot.imaging import filenames, renditions
 from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.encode import MEDIA_TYPES, encode
@@ -20,6 +22,13 @@ from headshot.pipeline.results import RenditionFile
 from headshot.pipeline.styles import Style
 
 Image = NDArray[np.uint8]
+
+_USUAL_PIXELS = 1200**2 + 2400**2
+
+
+def share_of_usual(specs: tuple[RenditionSpec, ...]) -> float:
+    """Return how much work files are over a usual set (web and print), at least 1."""
+    return max(1.0, sum(spec.width * spec.height for spec in specs) / _USUAL_PIXELS)
 
 
 def aspects_of(specs: tuple[RenditionSpec, ...]) -> set[float]:
@@ -54,6 +63,7 @@ def make_files(
     steps: tuple[str, ...] = ("denoise", "tone", "matte", "background", "upscale"),
     *,
     deadline: Deadline | None = None,
+    gone: Callable[[], bool] = lambda: False,
 ) -> tuple[RenditionFile, ...]:
     """Compose each aspect once and write every rendition from it by downsampling; sign last.
 
@@ -67,10 +77,13 @@ def make_files(
         request_id: for file names.
         signer: of content credentials, None where none is configured.
         steps: what was done to the photo, in order, told in the files' provenance.
-        deadline: looked at before each file, so that no thread works on for a caller who is gone.
+        deadline: looked at before each file.
+        gone: tells that nobody waits any more; asked before each file, so that no thread works on
+            for a caller who is gone.
 
     Raises:
         DeadlineError: it passed.
+        CancelledError: nobody waits.
     """
     composed = ground.kind != "blur"
     told = Provenance(
@@ -86,6 +99,8 @@ def make_files(
     for spec in specs:
         if deadline is not None:
             deadline.check("render")
+        if gone():
+            raise CancelledError("the caller went away while files were written")
         crop = crops[spec.aspect]
         key = (spec.aspect, spec.transparent)
         if key not in masters:

@@ -64,9 +64,14 @@ async def upscale(engine: Engine, call: Call, image: Image) -> Image:
     if height * width <= _WHOLE_PIXELS:
         return await _run(engine, call, image)
     plan = tiles(height, width, _TILE, info.overlap)
-    parts = await together(
-        _run(engine, call, np.ascontiguousarray(tile.cut(image))) for tile in plan
-    )
+    # A batch at a time: all at once, a few large pictures would fill the model's queue.
+    parts: list[Image] = []
+    size = max(1, info.max_batch_size)
+    for begin in range(0, len(plan), size):
+        parts += await together(
+            _run(engine, call, np.ascontiguousarray(tile.cut(image)))
+            for tile in plan[begin : begin + size]
+        )
     return await engine.workers.run(call.deadline, stitch, plan, parts, info.scale)
 
 

@@ -2,6 +2,7 @@
 
 Off, the W3C header of the caller still travels on to Triton, so that traces of others join up.
 On, spans go to an OTLP endpoint; the SDK is imported only then (`pip install headshot[tracing]`).
+Exceptions are not recorded: their texts and tracebacks may hold paths. A span has the RPC's code.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
+import grpc
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from headshot.telemetry import context as request_context
 from headshot.telemetry.context import RequestContext
 
 Attribute = str | bool | int | float
+
+# Server spans of other codes are the caller's doing (OpenTelemetry's conventions for gRPC).
+_OUR_FAULT = frozenset(
+    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+)
 
 
 class Tracing(Protocol):
@@ -28,6 +35,10 @@ class Tracing(Protocol):
 
     def rpc(self, request: RequestContext) -> AbstractContextManager[object]:
         """Return the server span of an RPC, child of the caller's span when it sent one."""
+        ...
+
+    def ended(self, code: str) -> None:
+        """Tell the current span the name of the gRPC code that its RPC ends with."""
         ...
 
     def span(
@@ -54,6 +65,9 @@ class NullTracing:
     def rpc(self, request: RequestContext) -> AbstractContextManager[object]:
         """Return one shared context manager that does nothing."""
         return self._nothing
+
+    def ended(self, code: str) -> None:
+        """Do nothing."""
 
     def span(
         self, name: str, attributes: Mapping[str, Attribute] | None = None
@@ -98,6 +112,8 @@ class OtelTracing:
             request.method,
             context=parent,
             kind=SpanKind.SERVER,
+            record_exception=False,
+            set_status_on_exception=False,
             attributes={
                 "rpc.system": "grpc",
                 "rpc.service": service,
@@ -106,11 +122,20 @@ class OtelTracing:
             },
         )
 
+    def ended(self, code: str) -> None:
+        """Put the code on the current span; an error only where the service is at fault."""
+        span = trace.get_current_span()
+        span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
+        if code in _OUR_FAULT:
+            span.set_status(StatusCode.ERROR, code)
+
     def span(
         self, name: str, attributes: Mapping[str, Attribute] | None = None
     ) -> AbstractContextManager[object]:
         """Return a span inside the current one."""
-        return self._tracer.start_as_current_span(name, attributes=attributes)
+        return self._tracer.start_as_current_span(
+            name, attributes=attributes, record_exception=False, set_status_on_exception=False
+        )
 
     def headers(self) -> dict[str, str]:
         """Return the W3C headers of the current span."""

@@ -127,6 +127,8 @@ class InferenceClient:
             self._sampler.cancel()
             await asyncio.wait([self._sampler])
             self._sampler = None
+        if self.shared_memory is not None:
+            await self.shared_memory.unregister(self.endpoints)
         await self._pool.close()
         if self.shared_memory is not None:
             self.shared_memory.close()
@@ -250,7 +252,11 @@ class InferenceClient:
             contract = self._contracts.get(model) or await self._learn(endpoint, model, timeout)
             expected = contract(inputs)
             if self.shared_memory is not None:
-                lease = await self.shared_memory.lease(endpoint, inputs, expected)
+                lease = await self.shared_memory.lease(endpoint, inputs, expected, deadline)
+                # Registering may have taken of the time.
+                remaining = max(0.0, deadline.remaining())
+                timeout = min(remaining, timeout)
+                request.parameters["timeout"].int64_param = max(1, int(remaining * 1e6))
             add_inputs(request, inputs, elsewhere=lease.inputs)
             lease.refer(request, expected)
             response = await self._send(endpoint, request, timeout, headers)

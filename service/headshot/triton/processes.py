@@ -28,7 +28,7 @@ def broken(pids: frozenset[int]) -> frozenset[int]:
 def _stat(pid: int) -> tuple[str, ...] | None:
     """Return the fields after the command's name: state, parent, group, ..."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
     except OSError:
         return None
     # The name is in parentheses and may hold any character.

@@ -23,7 +23,7 @@ import secrets
 import time
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2
 
+from headshot.deadline import Deadline
 from headshot.triton.endpoints import Endpoint
 from headshot.triton.tensors import Array, TensorSpec, dtype_of
 
@@ -42,6 +43,7 @@ _LEAST_BYTES = 64 << 10  # smaller tensors are as quick on the wire
 _SEGMENT_BYTES = 32 << 20
 _QUARANTINE_S = 60.0
 _REGISTER_TIMEOUT_S = 2.0
+_UNREGISTER_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,24 @@ class SharedMemoryPool:
         """Files of all segments."""
         return tuple(segment.path for segment in self._segments)
 
+    async def unregister(self, endpoints: Iterable[Endpoint]) -> None:
+        """Let servers drop their mappings, which else keep the memory as long as they run.
+
+        Each is asked once and has a moment to answer: a server that is gone has none.
+        """
+        await asyncio.gather(
+            *(
+                endpoint.stub.SystemSharedMemoryUnregister(
+                    service_pb2.SystemSharedMemoryUnregisterRequest(name=segment.name),
+                    timeout=_UNREGISTER_TIMEOUT_S,
+                )
+                for endpoint in endpoints
+                for segment in self._segments
+                if (endpoint.url, endpoint.ejections) in segment.registered
+            ),
+            return_exceptions=True,
+        )
+
     def close(self) -> None:
         """Remove the files; arrays that are still in use keep their memory until they go."""
         for segment in self._segments:
@@ -199,23 +219,29 @@ class SharedMemoryPool:
             segment.registered = {key for key in segment.registered if key[0] != endpoint.url}
 
     async def lease(
-        self, endpoint: Endpoint, inputs: Mapping[str, Array], outputs: Mapping[str, TensorSpec]
+        self,
+        endpoint: Endpoint,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, TensorSpec],
+        deadline: Deadline,
     ) -> Lease:
         """Copy large inputs into shared memory and reserve room for large outputs.
+
+        A server that does not answer a registration before the deadline gets no shared memory.
 
         Returns:
             The blocks; none where nothing is large or the server does not share memory.
         """
         # A name may stand for several servers, each of which would have to know the region.
         named = endpoint.url.startswith("dns:")
-        if not self._usable or named or endpoint.url in self._refusing:
+        if not self._usable or named or endpoint.url in self._refusing or deadline.expired:
             return Lease()
         lease = Lease(self)
         try:
             self._fill(lease, inputs, outputs)
             blocks = [*lease.inputs.values(), *lease.outputs.values()]
             for segment in {block.segment for block in blocks}:
-                await self._register(segment, endpoint)
+                await self._register(segment, endpoint, deadline)
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             lease.close(endpoint, "", ended=True)
             if isinstance(error, asyncio.CancelledError):
@@ -246,7 +272,7 @@ class SharedMemoryPool:
                 if block is not None:
                     lease.outputs[name] = block
 
-    async def _register(self, segment: _Segment, endpoint: Endpoint) -> None:
+    async def _register(self, segment: _Segment, endpoint: Endpoint, deadline: Deadline) -> None:
         # A server that came back after an ejection is a new process that knows no region.
         key = (endpoint.url, endpoint.ejections)
         if key not in segment.registered:
@@ -254,7 +280,9 @@ class SharedMemoryPool:
                 name=segment.name, key=f"/{segment.path.name}", byte_size=len(segment.memory)
             )
             try:
-                await endpoint.stub.SystemSharedMemoryRegister(request, timeout=_REGISTER_TIMEOUT_S)
+                await endpoint.stub.SystemSharedMemoryRegister(
+                    request, timeout=min(_REGISTER_TIMEOUT_S, max(1e-3, deadline.remaining()))
+                )
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
                     raise

@@ -13,6 +13,7 @@ from headshot.triton.client import InferenceClient
 from headshot.triton.server import EmbeddedTriton
 from headshot.triton.shared_memory import SharedMemoryPool, SharedMemorySettings
 from headshot.triton.tensors import TensorSpec
+from tritonclient.grpc import service_pb2
 
 from tests.integration.triton.conftest import denoiser_inputs, image, until
 
@@ -69,6 +70,31 @@ async def test_memory_is_reused_when_answers_are_gone_and_removed_at_the_end(
     assert not any(path.exists() for path in files)
 
 
+async def test_a_client_that_ends_leaves_no_region_with_the_server(
+    tiny_triton: EmbeddedTriton, tiny_client: InferenceClient
+) -> None:
+    async def regions() -> set[str]:
+        request = service_pb2.SystemSharedMemoryStatusRequest()
+        answer = await tiny_client.endpoints[0].stub.SystemSharedMemoryStatus(request, timeout=10)
+        return set(answer.regions)
+
+    before = await regions()
+    async with InferenceClient([tiny_triton.grpc_url]) as client:
+        await client.infer("matting", {"image": image(1)}, deadline=Deadline.after(30))
+        assert len(await regions() - before) == 1
+    assert await regions() == before
+
+
+async def test_a_deadline_that_passed_registers_nothing(tiny_client: InferenceClient) -> None:
+    pool = SharedMemoryPool()
+    (endpoint,) = tiny_client.endpoints
+    try:
+        lease = await pool.lease(endpoint, {"image": image(1)}, {}, Deadline.after(-1))
+        assert not lease.inputs
+    finally:
+        pool.close()
+
+
 async def test_a_cancelled_calls_output_is_not_given_to_another(
     tiny_triton: EmbeddedTriton,
 ) -> None:
@@ -109,7 +135,9 @@ async def test_blocks_never_overlap(tiny_client: InferenceClient) -> None:
         for _ in range(30):
             side = int(random.integers(160, 600))
             array = random.integers(0, 256, (1, side, side, 3), dtype=np.uint8)
-            lease = await pool.lease(endpoint, {"image": array}, {"out": _IMAGE})
+            lease = await pool.lease(
+                endpoint, {"image": array}, {"out": _IMAGE}, Deadline.after(30)
+            )
             held.append((lease, array))
             if random.random() < 0.4:
                 held.pop(int(random.integers(len(held))))[0].close(endpoint, "m", ended=True)

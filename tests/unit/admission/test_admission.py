@@ -249,6 +249,20 @@ async def test_work_refused_for_load_does_not_use_up_the_rate() -> None:
     await world.finish()
 
 
+async def test_displaced_work_does_not_use_up_the_rate() -> None:
+    world = World(AdmissionLimits(permits=1, queue=1), b=TenantQuota(rate_per_s=1, burst=1))
+    await world.start("runs", "a")
+    waiting = await world.start("waits", "b", priority=BATCH)
+    await world.start("human", "a")
+    with pytest.raises(OverloadedError):
+        await waiting
+    await world.end("runs")
+    await world.start("again", "b", priority=BATCH)
+    await world.end("human")
+    assert world.order == ["runs", "human", "again"]
+    await world.finish()
+
+
 async def test_a_deadline_that_passed_is_refused_before_anything_else() -> None:
     world = World(AdmissionLimits())
     with pytest.raises(DeadlineError) as refused:

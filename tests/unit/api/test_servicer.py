@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import aclosing
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_a_template_carries_the_consent_it_was_made_with(parts):
     assert consent == "consent-7"
     assert expires > 0
     assert parts.templates.open(b"") == (None, "")
+
+
+def test_a_template_lives_no_longer_than_the_operator_allows(parts):
+    template = Template(np.eye(1, 128, dtype=np.float32)[0], "recogniser")
+    now = time.time()
+    for wanted, given in ((30, 30), (0, 60), (3600, 60)):
+        _, expires = parts.templates.seal(template, wanted)
+        assert expires - now == pytest.approx(given, abs=2)
 
 
 async def test_where_policy_wants_consent_a_template_without_one_is_not_enough(strict_parts):

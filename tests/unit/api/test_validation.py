@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import pytest
 from headshot.api.validation import validate
@@ -33,6 +34,16 @@ def test_a_set_without_photos_is_refused():
 def test_more_photos_than_allowed_are_refused():
     request = pb.EncodeIdentityRequest(photos=[photo_pb2.Photo(data=b"x")] * 17)
     assert "17" in violations(request)["photos"]
+
+
+def test_a_list_of_millions_is_refused_by_its_length_alone():
+    request = pb.EncodeIdentityRequest.FromString(b"\x0a\x00" * 200_000)
+    tracemalloc.start()
+    assert "200000" in violations(request)["photos"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A wrapper and a tuple for each element would take twenty times as much.
+    assert peak < 1 << 20
 
 
 def test_a_required_message_that_is_absent_is_named():

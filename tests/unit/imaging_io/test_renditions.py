@@ -128,6 +128,8 @@ def test_a_cutout_of_an_opaque_picture_is_refused(master: np.ndarray) -> None:
         ({"name": "own", "width": MAX_SIDE + 1}, "INVALID_RENDITION"),
         ({"name": "own", "width": 31}, "INVALID_RENDITION"),
         ({"name": "wide", "height": 4000}, "INVALID_RENDITION"),
+        ({"name": "own", "width": 4096, "height": 32}, "INVALID_RENDITION"),
+        ({"name": "own", "width": 300, "height": 901}, "INVALID_RENDITION"),
         ({"name": "web", "dpi": 1201}, "INVALID_RENDITION"),
         ({"name": "web", "image_format": "gif"}, "INVALID_RENDITION"),
         ({"name": "web", "quality": 101}, "INVALID_ENCODING"),

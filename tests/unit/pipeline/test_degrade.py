@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from headshot.deadline import Deadline
 from headshot.errors import DeadlineError
+from headshot.imaging.renditions import PRESETS
 from headshot.pipeline.degrade import (
     FEWER_CANDIDATES,
     FEWER_STEPS,
@@ -15,6 +16,7 @@ from headshot.pipeline.degrade import (
     expected_seconds,
     fit,
 )
+from headshot.pipeline.files import share_of_usual
 
 
 @pytest.fixture
@@ -53,6 +55,20 @@ def test_the_plan_that_is_returned_fits(costs):
     for remaining in (0.6, 1.0, 1.5, 2.0, 4.0):
         effort, _ = fit(costs, Effort(8, 8, upscaled=True), remaining)
         assert expected_seconds(costs, effort) <= remaining
+
+
+def test_files_beyond_the_usual_set_are_expected_to_take_longer(costs):
+    usual, large = Effort(1, 4, upscaled=True), Effort(1, 4, upscaled=True, files=10.0)
+    more = expected_seconds(costs, large) - expected_seconds(costs, usual)
+    assert more == pytest.approx(9 * 0.4)
+    assert fit(costs, large, 3.0)[0] == Effort(1, 2, upscaled=False, files=10.0)
+
+
+def test_the_share_of_files_counts_pixels_from_web_and_print_on():
+    specs = {name: PRESETS[name] for name in ("web", "print", "avatar")}
+    assert share_of_usual((specs["avatar"],)) == 1.0
+    assert share_of_usual((specs["web"], specs["print"])) == 1.0
+    assert share_of_usual((specs["print"],) * 5) == pytest.approx(4.0)
 
 
 def test_before_anything_was_measured_everything_is_tried():

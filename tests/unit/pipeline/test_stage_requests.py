@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 from headshot.deadline import Deadline
 from headshot.imaging.decode import DecodeLimits
-from headshot.pipeline import capture, detect
+from headshot.pipeline import capture, detect, pictures
 from headshot.pipeline.call import Call
 from headshot.pipeline.detect import Face
 from headshot.pipeline.engine import Engine
@@ -50,6 +51,27 @@ class Log:
     async def infer(self, _call: Call, _stage: str, model: str, *_: Any, **__: Any) -> Any:
         self.done.append(model)
         return {"embedding": np.ones((1, 4), np.float32)}
+
+
+async def test_tiles_of_a_large_picture_are_sent_a_batch_at_a_time() -> None:
+    under_way = most = 0
+
+    class Triton(Log):
+        upscaler = SimpleNamespace(overlap=13, scale=4, max_batch_size=4)
+
+        async def infer(self, _call: Call, _stage: str, _model: str, inputs: Any, **__: Any) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            return {"upscaled": inputs["image"].repeat(4, 1).repeat(4, 2)}
+
+    image = np.arange(1200 * 1200 * 3, dtype=np.uint32).astype(np.uint8).reshape(1200, 1200, 3)
+    call = Call(Deadline.after(60), request_id="r")
+    made = await pictures.upscale(cast("Engine", Triton()), call, image)
+    assert most == 4
+    assert np.array_equal(made[::4, ::4], image)
 
 
 async def test_no_request_leaves_before_the_last_picture_of_its_stage_is_prepared(monkeypatch):

@@ -42,6 +42,27 @@ def test_off_still_passes_the_callers_trace_on() -> None:
     assert found == {"traceparent": PARENT, "tracestate": "vendor=1"}
 
 
+def test_a_span_tells_the_code_and_nothing_of_the_exception() -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tracing = OtelTracing(provider)
+    for code in ("INVALID_ARGUMENT", "INTERNAL"):
+        with (
+            pytest.raises(OSError, match="jane"),
+            tracing.rpc(RequestContext("r", "s/M")),
+            tracing.span("step"),
+        ):
+            raise OSError("/srv/jane-doe/photo.jpg")
+        with tracing.rpc(RequestContext("r", "s/M")):
+            tracing.ended(code)
+    found = spans.get_finished_spans()
+    assert "jane" not in "".join(span.to_json() for span in found)
+    told = [span for span in found if span.attributes and "rpc.grpc.status_code" in span.attributes]
+    assert [span.status.is_ok for span in told] == [True, False]
+    assert [span.attributes["rpc.grpc.status_code"] for span in told if span.attributes] == [3, 13]
+
+
 def test_on_the_server_span_is_a_child_of_the_caller_and_goes_on_to_triton() -> None:
     spans = InMemorySpanExporter()
     provider = TracerProvider()

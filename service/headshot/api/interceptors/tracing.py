@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import grpc
 
-from headshot.api.interceptors.wrapping import AroundInterceptor, Context
+from headshot.api.interceptors.wrapping import AroundInterceptor, Context, final_code
 from headshot.telemetry import context as request_context
 from headshot.telemetry.tracing import Tracing
 
@@ -26,13 +26,20 @@ class TracingInterceptor(AroundInterceptor):
         self, details: grpc.HandlerCallDetails, context: Context
     ) -> AbstractAsyncContextManager[object]:
         """Return the context manager of one RPC."""
-        return self._around()
+        return self._around(context)
 
     @asynccontextmanager
-    async def _around(self) -> AsyncIterator[None]:
+    async def _around(self, context: Context) -> AsyncIterator[None]:
         current = request_context.current()
         if current is None:
             yield
             return
         with self._tracing.rpc(current):
-            yield
+            failure: BaseException | None = None
+            try:
+                yield
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                self._tracing.ended(final_code(context, failure))
