@@ -26,7 +26,7 @@ ENV PATH=/opt/headshot/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 EXPOSE 8051 8052
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=210s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8052/readyz', timeout=2)"]
 ENTRYPOINT ["headshot"]
 CMD ["serve"]

@@ -147,7 +147,7 @@ TRITON = Dashboard(
                             "{{instance}}",
                         ),
                     ),
-                    "Cores in use. With several workers: of the parent process only.",
+                    "Cores in use. No data with several workers.",
                     width=12,
                 ),
                 Panel(
@@ -158,7 +158,7 @@ TRITON = Dashboard(
                             "{{instance}}",
                         ),
                     ),
-                    "Resident set. With several workers: of the parent process only.",
+                    "Resident set. No data with several workers.",
                     unit="bytes",
                     width=12,
                 ),
@@ -180,7 +180,7 @@ QUALITY = Dashboard(
                         *quantiles("headshot_identity_similarity", window="5m"),
                         Query("max(headshot_identity_match_threshold)", "threshold"),
                     ),
-                    "Cosine similarity of candidates to the template. A falling median is drift.",
+                    "Cosine similarity of headshots to the template. A falling median is drift.",
                 ),
                 Panel(
                     "Similarity, distribution",
@@ -205,7 +205,7 @@ QUALITY = Dashboard(
                 Panel(
                     "Verification outcomes",
                     (rate("headshot_verifications_total", "outcome"),),
-                    "Of all candidates.",
+                    "Of all finished headshots, also those refused as another person.",
                     stacked=True,
                     unit="reqps",
                 ),
@@ -218,7 +218,7 @@ QUALITY = Dashboard(
                 Panel(
                     "Made again",
                     (Query(f"sum(rate(headshot_regenerations_total[{RATE}]))", "candidates"),),
-                    "Candidates made again at a lower strength.",
+                    "Candidates made again at another strength.",
                     unit="reqps",
                 ),
             ),
@@ -242,7 +242,13 @@ QUALITY = Dashboard(
                 Panel(
                     "Rejected by quality",
                     (rate("headshot_quality_rejections_total", "reason"),),
-                    "Candidates that the quality rules rejected.",
+                    "Candidates made again because they failed this measure.",
+                    unit="reqps",
+                ),
+                Panel(
+                    "Failed measures of headshots",
+                    (rate("headshot_quality_failed_measures_total", "measure"),),
+                    "Measures that returned headshots failed; callers see them as warnings.",
                     unit="reqps",
                 ),
                 Panel(

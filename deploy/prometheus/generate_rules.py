@@ -155,6 +155,8 @@ def alerts() -> dict[str, Any]:
         *burn("rpc_error_ratio", AVAILABILITY, "HeadshotErrorBudget", "RPCs fail"),
         *burn("rpc_slow_ratio", LATENCY, "HeadshotLatencyBudget", "headshots are slow"),
     ]
+    # A caller that went away is no failure.
+    failures = 'sum by (model) (rate(nv_inference_request_failure{reason!="CANCELED"}[5m]))'
     availability = [
         alert(
             "HeadshotDown",
@@ -185,9 +187,8 @@ def alerts() -> dict[str, Any]:
         ),
         alert(
             "HeadshotTritonFailures",
-            "sum by (model) (rate(nv_inference_request_failure[5m]))"
-            " / (sum by (model) (rate(nv_inference_request_success[5m]))"
-            " + sum by (model) (rate(nv_inference_request_failure[5m])) > 0) > 0.05",
+            f"{failures} / (sum by (model) (rate(nv_inference_request_success[5m]))"
+            f" + {failures} > 0) > 0.05",
             "ticket",
             "more than 5 % of {{ $labels.model }}'s executions fail",
         ),

@@ -83,6 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fast-matte", action="store_true", help="MODNet instead of BiRefNet")
     parser.add_argument("--quality-upscaler", action="store_true", help="RealESRGAN_x4plus")
     parser.add_argument(
+        "--styles", type=Path, metavar="DIR",
+        help="your own style guides, the folder that the service's setting `styles` names: each "
+        "style gets its prompt's row in style_prompts",
+    )  # fmt: skip
+    parser.add_argument(
         "--model-version", type=int, default=1, metavar="N",
         help="write the graphs to <model>/N beside earlier ones, whose configuration they share",
     )  # fmt: skip
@@ -99,13 +104,17 @@ def main(arguments: list[str] | None = None) -> int:
     choice = Choice(
         options.canvas, options.control, options.control_file, options.fast_matte,
         options.quality_upscaler, options.recogniser, options.match_threshold, options.insightface,
+        options.styles,
     )  # fmt: skip
     width = NARROW if options.narrow else FULL
     mode = LicenceMode.RESEARCH if options.research else LicenceMode.COMMERCIAL
     for name in tqdm(names, unit="model", disable=None):
         started = time.perf_counter()
         if folder is None:
-            model = random_stack(width, options.canvas, names=(name,), variants=False)[0]
+            made = random_stack(
+                width, options.canvas, names=(name,), variants=False, styles=options.styles
+            )
+            model = made[0]
         else:
             model = public_model(name, folder, choice)
         precision = precision_for(model, options.precision, float16_latents=options.float16_latents)

@@ -40,6 +40,7 @@ def random_stack(
     *,
     names: tuple[str, ...] = (),
     variants: bool = True,
+    styles: Path | None = None,
 ) -> list[StudioModel]:
     """Build models with seeded random weights.
 
@@ -49,9 +50,10 @@ def random_stack(
         seed: of the weights; a model's weights do not depend on which others are built.
         names: only these models; empty: all.
         variants: all variants of a model, one after the other; False: the one that is served.
+        styles: folder of an organisation's own style guides, or None.
     """
     built: list[StudioModel] = []
-    for number, (name, make) in enumerate(_random_makers(width, canvas)):
+    for number, (name, make) in enumerate(_random_makers(width, canvas, styles)):
         known = {model.name for model in built}
         if (names and name not in names) or (name in known and not variants):
             continue
@@ -60,7 +62,9 @@ def random_stack(
     return built
 
 
-def _random_makers(width: Width, canvas: int) -> list[tuple[str, Callable[[], StudioModel]]]:
+def _random_makers(
+    width: Width, canvas: int, styles: Path | None
+) -> list[tuple[str, Callable[[], StudioModel]]]:
     def yunet() -> StudioModel:
         network = detectors.YuNetShaped()
         published = as_published(network, (3, 640, 640), detectors.YUNET_HEADS)
@@ -117,8 +121,8 @@ def _random_makers(width: Width, canvas: int) -> list[tuple[str, Callable[[], St
         return models.identity_projection(projection.EmbeddingProjection(), 4, canvas)
 
     def prompts() -> StudioModel:
-        styles = list(style_table.read_prompts())
-        return models.style_prompts(torch.randn(len(styles), TEXT_TOKENS, CONTEXT), styles)
+        rows = list(style_table.read_prompts(styles))
+        return models.style_prompts(torch.randn(len(rows), TEXT_TOKENS, CONTEXT), rows)
 
     def matte(kind: str, side: int) -> StudioModel:
         network = matting.MattingShaped(side, logits=kind == "birefnet")
@@ -168,6 +172,7 @@ class Choice:
         match_threshold: cosine similarity, calibrated for that recogniser.
         insightface: an InsightFace pack, by name or folder (research only): its detector and
             recogniser instead of YuNet and the recogniser.
+        styles: folder of an organisation's own style guides, whose prompts get rows, too.
     """
 
     canvas: int = 512
@@ -178,6 +183,7 @@ class Choice:
     recogniser: str = "auraface"
     match_threshold: float = 0.45
     insightface: str = ""
+    styles: Path | None = None
 
 
 _CONTROL_CHECKPOINTS = {
@@ -347,7 +353,7 @@ def _public_projection(folder: Folder, choice: Choice) -> tuple[StudioModel, ...
 def _public_prompts(folder: Folder, choice: Choice) -> tuple[StudioModel, ...]:
     text = text_of(FULL)
     checkpoints.fill_text(text, checkpoints.read(folder.path("sd15")))
-    prompts = style_table.read_prompts()
+    prompts = style_table.read_prompts(choice.styles)
     words = style_table.tokenizer(folder.path("clip-vocabulary"))
     table = style_table.encode_styles(prompts, words, text)
     model = models.style_prompts(table, list(prompts))

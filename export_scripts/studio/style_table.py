@@ -1,7 +1,7 @@
 """Style prompts, encoded once at export: no text model runs in production.
 
-Reads CLIP's vocabulary file, so that nothing is fetched, and writes the encoder's outputs as the
-table of the `style_prompts` model.
+Takes the prompts from the style guides, reads CLIP's vocabulary file, so that nothing is fetched,
+and writes the encoder's outputs as the table of the `style_prompts` model.
 """
 
 from __future__ import annotations
@@ -10,18 +10,34 @@ import gzip
 from pathlib import Path
 
 import torch
-import yaml
+from headshot.pipeline.guide_files import GuideHead, load_guides
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 TOKENS = 77
-PROMPTS = Path(__file__).with_name("style_prompts.yaml")
+# Row 0, which the gateway takes for a style without a row. No guide can have this id.
+NEUTRAL = "*"
+_NEUTRAL_PROMPT = (
+    "professional headshot of a person, plain neutral grey studio background, soft key light, "
+    "sharp focus on the eyes, natural skin texture, 85mm portrait lens"
+)
 
 
-def read_prompts(path: Path = PROMPTS) -> dict[str, str]:
-    """Read style id to prompt, in file order: the order of the table's rows."""
-    document = yaml.safe_load(path.read_text("utf-8"))
-    return {str(style): " ".join(str(prompt).split()) for style, prompt in document.items()}
+def read_prompts(extra_dir: Path | None = None) -> dict[str, str]:
+    """Read style id to prompt from the guides, in the order of the table's rows.
+
+    The neutral row is the first; then the newest version of each style, sorted by id.
+
+    Args:
+        extra_dir: folder of an organisation's own guides beside the built-in ones, or None.
+
+    Raises:
+        headshot.errors.StyleError: a guide is malformed, or one id and version occurs twice.
+    """
+    # From old to new, so that the newest version's prompt stays.
+    own = {guide.id: guide.studio.prompt for guide in load_guides(GuideHead, extra_dir)}
+    prompts = {NEUTRAL: _NEUTRAL_PROMPT} | own
+    return {style: " ".join(prompt.split()) for style, prompt in prompts.items()}
 
 
 def byte_symbols() -> list[str]:

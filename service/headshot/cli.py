@@ -17,7 +17,7 @@ from google.protobuf import json_format
 from pydantic import ValidationError
 from rich.console import Console
 
-from headshot.api.gateway import run_gateway
+from headshot.api.gateway import Gateway, run_gateway, serve_until
 from headshot.api.supervisor import serve_with_workers
 from headshot.client import AsyncHeadshotClient, HeadshotCallError, photo
 from headshot.config import Settings
@@ -112,14 +112,15 @@ def serve(
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        async with run_gateway(settings) as gateway:
+
+        def started(gateway: Gateway) -> None:
             console.print(f"serving on {gateway.address}", highlight=False)
             console.print(
                 f"metrics on http://{settings.operations_host}:{gateway.operations_port}/metrics",
                 highlight=False,
             )
-            await stop.wait()
-            console.print("draining")
+
+        await serve_until(stop, settings, started)
 
     _run(work)
 

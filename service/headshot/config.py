@@ -65,7 +65,11 @@ class Settings(BaseSettings):
     triton_facts: Path | None = Field(
         None, description="Folder of execution facts of a Triton that another process embeds."
     )
-    triton_ready_s: float = Field(180.0, gt=0, description="Longest wait for models to load.")
+    triton_ready_s: float = Field(
+        180.0,
+        gt=0,
+        description="Longest wait for models: of the embedded server, or of external ones.",
+    )
     shared_memory: bool = Field(
         True, description="Move large tensors through shared memory where Triton shares the host."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -43,7 +43,8 @@ from headshot.telemetry.http import Health, OperationsServer
 from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
 from headshot.triton.client import InferenceClient
-from headshot.triton.contracts import ModelSet, load_model_set
+from headshot.triton.connect import connect
+from headshot.triton.contracts import ModelSet
 from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
 from headshot.v1 import headshot_service_pb2, headshot_service_pb2_grpc
 
@@ -116,14 +117,17 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         stack.callback(tracer.shutdown)
         triton = await embedded_triton(settings, stack)
         urls = list(settings.triton_url) or ([triton.grpc_url] if triton else [])
-        client = await stack.enter_async_context(
-            InferenceClient(
+        client, models = await connect(
+            lambda: InferenceClient(
                 urls,
                 facts_dir=triton.facts_dir if triton else settings.triton_facts,
                 shared_memory=settings.shared_memory,
-            )
+            ),
+            Deadline.after(settings.triton_ready_s),
+            # The embedded server has loaded what it can; others may still start.
+            wait=triton is None,
         )
-        models = await load_model_set(client, Deadline.after(settings.triton_ready_s))
+        await stack.enter_async_context(client)
         _describe_models(metrics, models, settings)
         workers = Workers(settings.imaging_threads)
         stack.callback(workers.close)
@@ -191,6 +195,33 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         stack.push_async_callback(gateway.drain)
         _log.info("serving", address=gateway.address, operations_port=operations.port)
         yield gateway
+
+
+async def serve_until(
+    stop: asyncio.Event, settings: Settings, started: Callable[[Gateway], None]
+) -> None:
+    """Run a gateway until `stop` is set, which also ends one that is still waiting for models.
+
+    Raises:
+        As `run_gateway`.
+    """
+    begun = False
+
+    async def serve() -> None:
+        nonlocal begun
+        async with run_gateway(settings) as gateway:
+            begun = True
+            started(gateway)
+            await stop.wait()
+            _log.info("draining")
+
+    serving, stopped = asyncio.ensure_future(serve()), asyncio.ensure_future(stop.wait())
+    await asyncio.wait((serving, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not begun and not serving.done():
+        await _cancel(serving)
+        return
+    await serving
 
 
 def check_addresses(settings: Settings) -> None:

@@ -97,7 +97,7 @@ async def serve_with_workers(settings: Settings) -> None:
         if triton is not None:
             values |= {"triton_url": [triton.grpc_url], "triton_facts": str(triton.facts_dir)}
         workers = [Worker(values, environment) for _ in range(settings.workers)]
-        metrics = Metrics()
+        metrics = Metrics(runs_workers=True)
         operations = OperationsServer(
             metrics,
             readiness=lambda: _readiness(workers),
@@ -108,7 +108,7 @@ async def serve_with_workers(settings: Settings) -> None:
         operations.start()
         stack.callback(operations.stop)
         tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
-        counting = asyncio.ensure_future(_count_restarts(triton, metrics))
+        watching = asyncio.ensure_future(_watch(triton, workers, metrics))
         _log.info("serving", address=f"{settings.host}:{port}", workers=len(workers))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -117,16 +117,17 @@ async def serve_with_workers(settings: Settings) -> None:
             task.cancel()
         await asyncio.gather(*(worker.stop(settings.drain_s + 5) for worker in workers))
         stopped.cancel()
-        counting.cancel()
+        watching.cancel()
         for task in failed:
             task.result()
 
 
-async def _count_restarts(triton: EmbeddedTriton | None, metrics: Metrics) -> None:
-    """Count the restarts of the Triton that this process embeds; workers cannot see them."""
+async def _watch(triton: EmbeddedTriton | None, workers: list[Worker], metrics: Metrics) -> None:
+    """Keep what workers cannot see: restarts of the embedded Triton, and workers that are gone."""
     seen = 0
-    while triton is not None:
-        while seen < triton.restarts:
+    while True:
+        metrics.ready(_readiness(workers).ok)
+        while triton is not None and seen < triton.restarts:
             metrics.triton_restarted()
             seen += 1
         await asyncio.sleep(_WATCH_S)

@@ -8,7 +8,7 @@ import sys
 
 import uvloop
 
-from headshot.api.gateway import run_gateway
+from headshot.api.gateway import Gateway, serve_until
 from headshot.config import Settings
 from headshot.telemetry import logs
 
@@ -20,10 +20,12 @@ async def _work(settings: Settings) -> None:
         loop.add_signal_handler(name, stop.set)
     # The end of stdin means that the supervisor is gone.
     loop.add_reader(sys.stdin.fileno(), stop.set)
-    async with run_gateway(settings):
+
+    def started(_gateway: Gateway) -> None:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        await stop.wait()
+
+    await serve_until(stop, settings, started)
 
 
 def main() -> None:

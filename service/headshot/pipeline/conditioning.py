@@ -53,7 +53,7 @@ async def make_conditioning(
             filled[name] = outputs["ip_tokens"]
         elif name == "encoder_hidden_states":
             rows = engine.models.optional["style_prompts"].parameters.get("styles", "").split(",")
-            # An organisation's own style is not in the table: the first row is the neutral one.
+            # A style that the table was exported without: the first row is the neutral one.
             row = rows.index(style_id) if style_id in rows else 0
             outputs = await engine.infer(
                 call, "denoise", "style_prompts", {"style": np.array([[row]], np.int32)}

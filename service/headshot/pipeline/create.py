@@ -172,10 +172,10 @@ class Maker:
         metrics = self.engine.metrics
         metrics.observe_similarity(draft.verification.similarity)
         metrics.verification("same_person" if draft.verification.same_person else "other_person")
-        for measure in draft.report.failed:
-            metrics.quality_rejected(measure.id)
-        metrics.observe_quality(_passed_shares(draft.report))
         if draft.verification.same_person or options.allow_unverified:
+            for measure in draft.report.failed:
+                metrics.quality_failed(measure.id)
+            metrics.observe_quality(_passed_shares(draft.report))
             metrics.headshot("verified" if draft.verification.same_person else "unverified")
             return
         metrics.headshot("VERIFICATION_FAILED")

@@ -7,12 +7,11 @@ its file and path.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headshot.errors import HeadshotError, StyleError
 from headshot.imaging.background import AUTO_OPTIONS, BackgroundSpec, rgb_of
@@ -22,9 +21,7 @@ from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds
 from headshot.imaging.renditions import DEFAULT_TEMPLATE, RenditionSpec
 from headshot.imaging.retouch import RetouchLevel
 from headshot.imaging.tone import ToneSpec
-
-BUILTIN = Path(__file__).resolve().parent.parent / "styles"
-_MAX_FILE_BYTES = 64 * 1024
+from headshot.pipeline.guide_files import GuideHead, load_guides, parse_guide
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -135,18 +132,11 @@ class BoundsGuide(_Guide):
         return self
 
 
-class StudioGuide(_Guide):
-    """Texts for the studio profile's diffusion model; the compact profile has no use for them."""
-
-    prompt: Annotated[str, Field(min_length=8, max_length=1000)]
-    negative_prompt: Annotated[str, Field(max_length=1000)] = ""
-
-
-class Style(_Guide):
+class Style(GuideHead):
     """One version of one style guide."""
 
-    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
-    version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}$")]
+    model_config = ConfigDict(extra="forbid")
+
     description: Annotated[str, Field(min_length=1, max_length=400)]
     framing: FramingGuide = FramingGuide()
     background: BackgroundGuide
@@ -154,16 +144,7 @@ class Style(_Guide):
     retouch: RetouchLevel = RetouchLevel.LIGHT
     light_wrap: Annotated[float, Field(ge=0, le=0.5)] = 0.22
     renditions: Annotated[tuple[RenditionGuide, ...], Field(min_length=1, max_length=16)]
-    quality: dict[str, BoundsGuide] = {}
-    studio: StudioGuide
-
-    @field_validator("version", mode="before")
-    @classmethod
-    def _quoted(cls, value: object) -> object:
-        # YAML reads 1.10 as the number 1.1: another version.
-        if isinstance(value, float | int):
-            raise ValueError(f'write the version in quotes: "{value}"')
-        return value
+    quality: dict[str, BoundsGuide] = Field(default_factory=dict)
 
     @field_validator("quality")
     @classmethod
@@ -181,11 +162,6 @@ class Style(_Guide):
         if twice:
             raise ValueError(f"rendition names occur twice: {', '.join(twice)}")
         return items
-
-    @property
-    def order(self) -> tuple[int, ...]:
-        """The version as numbers: 1.10 is newer than 1.9."""
-        return tuple(int(part) for part in self.version.split("."))
 
     def framing_spec(self) -> FramingSpec:
         """Return the composition."""
@@ -283,23 +259,7 @@ def load_styles(extra_dir: Path | None = None) -> StyleBook:
     Raises:
         StyleError: a guide is malformed, or one id and version occurs twice.
     """
-    folders = [BUILTIN] if extra_dir is None else [BUILTIN, extra_dir]
-    found: dict[tuple[str, str], str] = {}
-    styles = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise StyleError(f"the style folder {folder.name!r} does not exist")
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            style = parse_style(path.read_text(encoding="utf-8"), path.name)
-            key = (style.id, style.version)
-            if key in found:
-                raise StyleError(
-                    f"{path.name}: style {style.id} {style.version} is also in {found[key]}; "
-                    "a change needs a new version"
-                )
-            found[key] = path.name
-            styles.append(style)
-    return StyleBook(tuple(styles))
+    return StyleBook(load_guides(Style, extra_dir))
 
 
 def parse_style(text: str, name: str) -> Style:
@@ -312,49 +272,4 @@ def parse_style(text: str, name: str) -> Style:
     Raises:
         StyleError: every mistake, each with its path: "x.yaml: framing.eye_line: ...".
     """
-    if len(text.encode()) > _MAX_FILE_BYTES:
-        raise StyleError(f"{name}: a style guide has at most {_MAX_FILE_BYTES} bytes")
-    try:
-        data: Any = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it is not YAML"
-        raise StyleError(f"{name}{where}: {problem}") from None
-    if not isinstance(data, dict):
-        raise StyleError(f"{name}: a style guide is a mapping of keys")
-    try:
-        return Style.model_validate(data)
-    except ValidationError as error:
-        raise StyleError("; ".join(_messages(name, error))) from None
-
-
-def _messages(name: str, error: ValidationError) -> list[str]:
-    out = []
-    found = error.errors(include_url=False, include_context=False)
-    deeper = {item["loc"][:k] for item in found for k in range(1, len(item["loc"]))}
-    for item in found:
-        if item["type"] == "too_short" and item["loc"] in deeper:
-            continue  # its elements were bad, not missing
-        path = ".".join(str(part) for part in item["loc"]) or "the guide"
-        text = item["msg"].removeprefix("Value error, ")
-        text = "no such key" if item["type"] == "extra_forbidden" else text
-        given = item.get("input")
-        shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) else ""
-        out.append(f"{name}: {path}: {text}{shown}")
-    return out
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML where a key that occurs twice is a mistake, not a silent choice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} occurs twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    return parse_guide(Style, text, name)

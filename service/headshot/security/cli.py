@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 import yaml
+from pydantic import ValidationError
 
 from headshot.security.credentials import load_credentials, new_api_key
 from headshot.security.keyring import new_key
@@ -42,7 +43,12 @@ def check(
     credentials: Annotated[Path, typer.Argument(help="Credentials file.", exists=True)],
 ) -> None:
     """Check a credentials file before it is put in place; shows tenants and quotas, no hashes."""
-    for entry in load_credentials(credentials).credentials:
+    try:
+        entries = load_credentials(credentials).credentials
+    except (OSError, ValueError) as error:
+        typer.echo(f"{credentials.name}: {_reason(error)}", err=True)
+        raise typer.Exit(1) from None
+    for entry in entries:
         typer.echo(f"{entry.id}: tenant {entry.tenant}, {entry.priority}, {entry.quota!r}")
 
 
@@ -56,3 +62,17 @@ def audit(
     typer.echo(json.dumps(dataclasses.asdict(verdict)))
     if not verdict.ok:
         raise typer.Exit(1)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Return in one line what is wrong with a file; its values are not quoted."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if not isinstance(error, ValidationError):
+        return str(error)
+    found = []
+    for one in error.errors(include_input=False, include_url=False, include_context=False):
+        where = ".".join(map(str, one["loc"]))
+        what = one["msg"].removeprefix("Value error, ")
+        found.append(f"{where}: {what}" if where else what)
+    return "; ".join(found)

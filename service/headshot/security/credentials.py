@@ -119,7 +119,10 @@ def load_credentials(path: Path) -> CredentialFile:
         OSError: it cannot be read.
         ValueError: it is not what the module's text describes; values are not quoted.
     """
-    return CredentialFile.model_validate(load_yaml(path))
+    loaded = load_yaml(path)
+    if isinstance(loaded, list):
+        raise ValueError("it is a bare list; put a line `credentials:` above it")
+    return CredentialFile.model_validate(loaded)
 
 
 class CredentialStore:

@@ -107,17 +107,26 @@ class Families:
         # Identity and quality.
         self.similarity = histogram(
             "identity_similarity",
-            "Cosine similarity of a headshot to the template, negative ones as 0.",
+            "Cosine similarity of a finished headshot to the template, negative ones as 0.",
             buckets=SIMILARITY_BUCKETS,
         )
-        self.verifications = counter("verifications", "Verifications by outcome.", "outcome")
+        self.verifications = counter(
+            "verifications", "Verifications of finished headshots by outcome.", "outcome"
+        )
         self.match_threshold = gauge(
             "identity_match_threshold", "Similarity at and above which it is the same person.",
             mode="livemostrecent",
         )  # fmt: skip
-        self.regenerations = counter("regenerations", "Candidates made again at lower strength.")
+        self.regenerations = counter("regenerations", "Candidates made again at another strength.")
         self.quality_rejections = counter(
-            "quality_rejections", "Candidates rejected by the quality rules.", "reason"
+            "quality_rejections",
+            "Candidates made again because they failed a quality measure.",
+            "reason",
+        )
+        self.quality_failed_measures = counter(
+            "quality_failed_measures",
+            "Quality measures that returned headshots failed.",
+            "measure",
         )
         self.quality_score = histogram(
             "quality_score", "Quality of returned headshots, 0 to 1.", "aspect",

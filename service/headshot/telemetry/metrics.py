@@ -30,10 +30,16 @@ class Metrics:
     Args:
         registry: where to register; None makes one with process and platform collectors.
         max_tenants: how many tenants get a label of their own; the rest share "other".
+        runs_workers: this process runs workers that share their values: it shows theirs, and with
+            them its own count of Triton's restarts and its own readiness.
     """
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, *, max_tenants: int = DEFAULT_MAX_TENANTS
+        self,
+        registry: CollectorRegistry | None = None,
+        *,
+        max_tenants: int = DEFAULT_MAX_TENANTS,
+        runs_workers: bool = False,
     ) -> None:
         if registry is None:
             registry = CollectorRegistry(auto_describe=True)
@@ -42,6 +48,7 @@ class Metrics:
             prometheus_client.GCCollector(registry=registry)
         self.registry = registry
         self.families = Families(registry)
+        self._own = (self.families.triton_restarts, self.families.ready) if runs_workers else ()
         self._tenant = BoundedLabel(max_tenants, closed=True)
         self._tenant.allow([request_context.ANONYMOUS])
         self._method = BoundedLabel(64, closed=True)
@@ -169,16 +176,20 @@ class Metrics:
         self.families.match_threshold.set(threshold)
 
     def verification(self, outcome: str) -> None:
-        """Count a verification: same_person, other_person or no_face."""
+        """Count the verification of a finished headshot: same_person or other_person."""
         self.families.verifications.labels(self._reason(outcome)).inc()
 
     def regenerated(self) -> None:
-        """Count a candidate made again with a lower strength."""
+        """Count a candidate made again at another strength."""
         self.families.regenerations.inc()
 
     def quality_rejected(self, reason: str) -> None:
-        """Count a candidate that the quality rules rejected."""
+        """Count a candidate that is made again because it failed this measure."""
         self.families.quality_rejections.labels(self._reason(reason)).inc()
+
+    def quality_failed(self, measure: str) -> None:
+        """Count a quality measure that a returned headshot failed."""
+        self.families.quality_failed_measures.labels(self._reason(measure)).inc()
 
     def observe_quality(self, scores: Mapping[str, float]) -> None:
         """Record the quality scores (0 to 1) of a returned headshot, by aspect."""
@@ -265,7 +276,7 @@ class Metrics:
         and the process collectors are then left out (prometheus-client cannot aggregate them).
         """
         encoder, content_type = choose_encoder(accept)
-        return encoder(multiprocess.collector_for(self.registry)), content_type
+        return encoder(multiprocess.collector_for(self.registry, self._own)), content_type
 
 
 def exemplar() -> dict[str, str] | None:

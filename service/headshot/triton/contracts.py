@@ -137,6 +137,8 @@ async def load_model_set(client: InferenceClient, deadline: Deadline) -> ModelSe
             failures.append(reading)
         else:
             sets[endpoint.url] = reading[0]
+    # A wrong model is told before a server that is not there yet: waiting does not mend it.
+    failures.sort(key=lambda failure: not isinstance(failure, ModelContractError))
     for failure in failures:
         if not sets or not isinstance(failure, grpc.aio.AioRpcError):
             if isinstance(failure, grpc.aio.AioRpcError):

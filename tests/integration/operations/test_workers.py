@@ -17,6 +17,8 @@ from tests.chaos.load import Caller
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 MATTE = "headshot.v1.HeadshotService/Matte"
+RESTARTS = "headshot_triton_restarts_total"
+READY = "headshot_ready"
 
 
 def free_port() -> int:
@@ -50,6 +52,16 @@ def answered(port: int) -> float:
         if sample.name == "headshot_rpc_duration_seconds_count"
         and sample.labels == {"method": MATTE, "code": "OK"}
     )
+
+
+def values(port: int, name: str) -> list[float]:
+    """Return the values of one name's series."""
+    return [
+        sample.value
+        for family in text_string_to_metric_families(get(port, "/metrics")[1])
+        for sample in family.samples
+        if sample.name == name
+    ]
 
 
 async def until_ready(port: int) -> None:
@@ -97,5 +109,13 @@ async def test_two_workers_are_one_service_and_a_dead_one_is_replaced(tmp_path: 
         # What the dead worker had counted is still there, and the new one counts on.
         await call(f"127.0.0.1:{port}", 4)
         assert await asyncio.to_thread(answered, operations) == 12
+        # Only the parent sees its Triton die.
+        assert await asyncio.to_thread(values, operations, RESTARTS) == [0]
+        gateway.triton().kill()
+        async with asyncio.timeout(200):
+            while await asyncio.to_thread(values, operations, RESTARTS) != [1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+            while await asyncio.to_thread(values, operations, READY) != [1]:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
         assert await gateway.terminate() == 0
     assert not kept_in_memory() - before

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from headshot.errors import StyleError
 
 torch = pytest.importorskip("torch", reason="the export environment has torch")
 pytest.importorskip("diffusers", reason="the export environment has diffusers")
@@ -16,6 +18,7 @@ pytest.importorskip("diffusers", reason="the export environment has diffusers")
 from safetensors.torch import save_file  # noqa: E402
 
 from export_scripts.studio import checkpoints, models, style_table  # noqa: E402
+from export_scripts.studio.export import main  # noqa: E402
 from export_scripts.studio.networks import projection, recognisers, upscalers  # noqa: E402
 from export_scripts.studio.networks.diffusion import (  # noqa: E402
     Denoiser,
@@ -33,6 +36,7 @@ from export_scripts.studio.sizes import (  # noqa: E402
     vision_of,
 )
 from export_scripts.studio.spec import Precision, seeded  # noqa: E402
+from export_scripts.tensorrt.configs import read_config  # noqa: E402
 from tests.integration.studio.original_layout import unet_names, vae_names  # noqa: E402
 
 LAYERS = NARROW.unet_layers
@@ -362,5 +366,46 @@ def test_the_style_table_is_the_text_encoder_run_on_each_prompt_alone(tmp_path: 
 
 def test_every_style_has_a_prompt() -> None:
     root = Path(__file__).parents[3]
-    styles = {path.name.rsplit("-", 1)[0] for path in root.glob("service/headshot/styles/*.yaml")}
-    assert styles <= set(style_table.read_prompts())
+    guides = root.glob("service/headshot/styles/*.yaml")
+    texts = [yaml.safe_load(path.read_text("utf-8")) for path in guides]
+    wanted = {text["id"]: " ".join(text["studio"]["prompt"].split()) for text in texts}
+    neutral, *rows = style_table.read_prompts().items()
+    assert len(wanted) >= 7
+    assert neutral[0] == style_table.NEUTRAL
+    assert rows == sorted(wanted.items())
+
+
+def own_guide(folder: Path, style: str, version: str, prompt: str) -> None:
+    (folder / f"{style}-{version}.yaml").write_text(
+        f'id: {style}\nversion: "{version}"\nstudio: {{prompt: {prompt}}}\n'
+    )
+
+
+def test_an_organisations_own_style_gets_a_row_of_its_own(tmp_path: Path) -> None:
+    own_guide(tmp_path, "acme", "1.9", "our look of last year")
+    own_guide(tmp_path, "acme", "1.10", "our look of this year")
+    own_guide(tmp_path, "legal", "1.1", "our own look for lawyers")
+    builtin, prompts = style_table.read_prompts(), style_table.read_prompts(tmp_path)
+    assert list(prompts) == [style_table.NEUTRAL, *sorted({*builtin, "acme"} - {"*"})]
+    assert prompts["acme"] == "our look of this year"
+    assert prompts["legal"] == "our own look for lawyers"
+    assert prompts["creative"] == builtin["creative"]
+
+
+def test_the_exported_table_names_an_organisations_own_row(tmp_path: Path) -> None:
+    folder = tmp_path / "guides"
+    folder.mkdir()
+    own_guide(folder, "acme", "1.0", "our look of this year")
+    assert main([
+        "--narrow", "--model", "style_prompts", "--styles", str(folder), "--out", str(tmp_path),
+    ]) == 0  # fmt: skip
+    config = read_config(tmp_path / "style_prompts" / "config.pbtxt")
+    rows = config.parameters["styles"].string_value.split(",")
+    assert rows[:2] == ["*", "acme"]
+    assert rows == list(style_table.read_prompts(folder))
+
+
+def test_a_guide_that_the_exporter_cannot_read_is_told_with_its_file(tmp_path: Path) -> None:
+    own_guide(tmp_path, "acme", "1.0", "short")
+    with pytest.raises(StyleError, match=r"acme-1\.0\.yaml: studio\.prompt: "):
+        style_table.read_prompts(tmp_path)

@@ -7,7 +7,8 @@ import yaml
 from headshot.errors import StyleError
 from headshot.imaging.quality import Bounds
 from headshot.imaging.retouch import RetouchLevel
-from headshot.pipeline.styles import BUILTIN, Style, load_styles, parse_style
+from headshot.pipeline.guide_files import BUILTIN, GuideHead, load_guides
+from headshot.pipeline.styles import Style, load_styles, parse_style
 
 BUILTIN_IDS = {
     "corporate-finance",
@@ -59,6 +60,16 @@ def test_an_organisation_adds_its_own_style_and_versions(tmp_path: Path) -> None
     assert len(book) == len(BUILTIN_IDS) + 3
     assert book.get("acme").version == "1.10"
     assert book.get("acme", "1.0").background_spec().colour == "navy"
+
+
+def test_the_studio_exporter_reads_the_texts_that_the_service_reads(tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_text(MINIMAL)
+    heads = load_guides(GuideHead, tmp_path)
+    styles = list(load_styles(tmp_path))
+    assert [(head.id, head.version, head.studio) for head in heads] == [
+        (style.id, style.version, style.studio) for style in styles
+    ]
+    assert "acme" in {head.id for head in heads}
 
 
 def test_a_missing_style_or_version_is_refused_with_what_there_is() -> None:

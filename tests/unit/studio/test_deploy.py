@@ -91,6 +91,18 @@ def test_the_gateway_reads_the_values_of_both_manifests(monkeypatch: pytest.Monk
         assert settings.insecure != bool(settings.tls_certificate and settings.credentials)
 
 
+def test_the_gateway_may_start_as_long_as_it_waits_for_triton_and_triton_may_load() -> None:
+    def patience(name: str) -> float:
+        spec = _object(_base(), "Deployment", name)["spec"]["template"]["spec"]
+        probe = spec["containers"][0]["startupProbe"]
+        return probe["periodSeconds"] * probe["failureThreshold"]
+
+    values = _object(_base(), "ConfigMap", "headshot-gateway")["data"]
+    waits = float(values["HEADSHOT_TRITON_READY_S"])
+    assert patience("triton") <= waits
+    assert patience("headshot-gateway") >= waits + 30
+
+
 @needs_kustomize
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_an_overlay_builds_and_its_references_hold(overlay: Path) -> None:

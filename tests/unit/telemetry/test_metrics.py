@@ -172,6 +172,42 @@ def test_several_workers_show_their_sum_whichever_is_asked(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def shown(metrics: Metrics) -> dict[str, list[float]]:
+    """Return the values of the series without labels, by name."""
+    found: dict[str, list[float]] = {}
+    for family in plain_families(metrics.exposition()[0].decode()):
+        for sample in family.samples:
+            if not sample.labels:
+                found.setdefault(sample.name, []).append(sample.value)
+    return found
+
+
+def test_the_supervisor_shows_its_own_restarts_and_readiness_beside_its_workers_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the supervisor does it: the library is imported before the folder is known.
+    environment = multiprocess.prepare(tmp_path)
+    for name, folder in environment.items():
+        monkeypatch.setenv(name, folder)
+    supervisor = Metrics(runs_workers=True)
+    assert shown(supervisor)["headshot_triton_restarts_total"] == [0.0]
+    worker = WORKER.replace("UP", "True").replace("print", "metrics.ready(True) #")
+    subprocess.run([sys.executable, "-c", worker], check=True)
+    for _ in range(3):
+        supervisor.triton_restarted()
+    assert shown(supervisor)["headshot_triton_restarts_total"] == [3.0]
+    assert shown(supervisor)["headshot_ready"] == [0.0]
+    supervisor.ready(True)
+    assert shown(supervisor)["headshot_ready"] == [1.0]
+    merged = plain_families(supervisor.exposition()[0].decode())
+    assert next(
+        sample.value
+        for family in merged
+        for sample in family.samples
+        if sample.name == "headshot_rpc_started_total" and sample.labels == {"method": "s/M"}
+    ) == 3.0  # fmt: skip
+
+
 def test_leftovers_of_a_dead_supervisor_are_removed(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
