@@ -13,7 +13,7 @@ BUF := npx --yes @bufbuild/buf@1.75.0
 export HEADSHOT_CACHE ?= $(CURDIR)/.cache/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export test-training evaluate studio-check lock audit clean
+.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export test-training evaluate evaluate-folders studio-check lock audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -113,8 +113,11 @@ export: setup-train  ## Rebuild model_repository/*/1/model.onnx from the committ
 test-training: setup-train  ## Tests of networks and trainings, which need PyTorch
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m pytest tests/unit/test_*_training.py $(ARGS)
 
-evaluate: setup-train  ## All metrics of the compact networks as one table (DATA=folder)
-	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate --data $(DATA) $(ARGS)
+evaluate: evaluate-folders setup-train  ## All metrics of the compact networks as one table (DATA=folder TEACHERS=folder)
+	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate $(if $(DATA),--data $(DATA)) $(if $(TEACHERS),--teachers $(TEACHERS)) $(ARGS)
+
+evaluate-folders:
+	@$(if $(DATA)$(findstring --benchmark-only,$(ARGS)),:,echo "make evaluate DATA=folder TEACHERS=folder, or make evaluate ARGS=--benchmark-only (CONTRIBUTING.md says what lies in them)" >&2; exit 2)
 
 .venv-export/.installed: requirements/export.txt requirements/torch.txt
 	@echo "setting up .venv-export: PyTorch, diffusers and transformers, once, two to five minutes"

@@ -1,11 +1,14 @@
 """All figures of the compact models as one table, and a benchmark.
 
     python -m export_scripts.evaluate --data DIR --teachers DIR [--model NAME ...] [--json FILE]
-        [--repository DIR] [--no-benchmark | --benchmark-only]
+        [--repository DIR] [--no-benchmark]
+    python -m export_scripts.evaluate --benchmark-only [--model NAME ...]
 
-``--data`` holds what the preparation scripts of ``export_scripts.datasets`` wrote. A model whose
-evaluation, weights or data are missing is reported as such and does not stop the others. The exit
-status says whether everything was measured, not whether every bar was reached.
+``--data`` holds the git snapshots in ``snapshots/OWNER+NAME/repo`` and what the preparation scripts
+of ``export_scripts.datasets`` wrote; ``--teachers`` the teachers' files, which identity_encoder and
+upscaler do without. A model whose evaluation, weights or data are missing is reported as such and
+does not stop the others. The exit status says whether everything was measured, not whether every
+bar was reached.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ BARS_MS = {
     "upscaler": 350.0,
 }
 """Milliseconds for a batch of one on two cores with AMX, in bfloat16."""
+WITHOUT_TEACHERS = frozenset({"identity_encoder", "upscaler"})
+"""Models whose evaluation compares with nothing but the data."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,8 @@ def measure(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of this module; 0 when every model was measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--teachers", type=Path, default=ROOT.parent / "shared" / "teachers")
+    parser.add_argument("--data", type=Path, help="git snapshots and prepared data")
+    parser.add_argument("--teachers", type=Path, help="the teachers' files")
     parser.add_argument("--repository", type=Path, default=ROOT / "model_repository")
     parser.add_argument("--model", nargs="*", default=[], help="only these models")
     parser.add_argument("--json", type=Path, help="write everything there as well")
@@ -179,12 +184,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     which.add_argument("--benchmark-only", action="store_true")
     chosen = parser.parse_args(arguments)
     entries = [model(n) for n in chosen.model] if chosen.model else list(COMPACT)
+    if not chosen.benchmark_only:
+        needing = [entry.name for entry in entries if entry.name not in WITHOUT_TEACHERS]
+        if chosen.data is None:
+            parser.error("--data DIR is missing; --benchmark-only alone does without it")
+        if chosen.teachers is None and needing:
+            parser.error(f"--teachers DIR is missing, which is needed for {', '.join(needing)}")
 
     metrics: list[Metric] = []
     missing: dict[str, str] = {}
     if not chosen.benchmark_only:
         for entry in entries:
-            measured, reason = measure(entry, chosen.data, chosen.teachers, chosen.repository)
+            measured, reason = measure(
+                entry, chosen.data, chosen.teachers or chosen.data, chosen.repository
+            )
             metrics += measured
             if reason is not None:
                 missing[entry.name] = reason

@@ -1,6 +1,8 @@
 """One page of photos x styles x backgrounds x crops, each picture with its quality report.
 
-    python scripts/gallery.py --photos ../shared/photos --out out/gallery
+    python scripts/gallery.py --photos FOLDER --out out/gallery
+
+Without `--photos` it shows the astronaut of scikit-image alone.
 
 Each headshot is a CreateHeadshot call of the running service. The models are functions of their
 inputs, and so is cutting a person out; what a photo's headshots have in common is therefore worked
@@ -29,6 +31,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
+import skimage.data
 import typer
 from headshot.api.gateway import run_gateway
 from headshot.client import AsyncHeadshotClient, HeadshotCallError, photo
@@ -316,8 +319,18 @@ def _thumbnail(source: Path, out: Path) -> str:
     return f"<figure class=input><div><img src='{name}'>input</div></figure>"
 
 
+def _photos(folder: Path | None) -> list[Path]:
+    """Return the photos of a folder, or the astronaut that scikit-image ships."""
+    if folder is None:
+        return [Path(skimage.data.__file__).parent / "astronaut.png"]
+    kinds = (".jpg", ".jpeg", ".png", ".webp", ".heic")
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in kinds)
+
+
 def main(
-    photos: Annotated[Path, typer.Option(help="Folder of photos.")] = Path("../shared/photos"),
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos; none: the astronaut of scikit-image.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for page and pictures.")] = Path("out/gallery"),
     only: Annotated[str, typer.Option(help="Only photos whose name contains this.")] = "",
     minutes: Annotated[float, typer.Option(help="Finish the page after this time.")] = 7.0,
@@ -326,13 +339,9 @@ def main(
     ] = False,
 ) -> None:
     """Make the gallery."""
-    found = sorted(
-        path
-        for path in photos.iterdir()
-        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp", ".heic") and only in path.name
-    )
+    found = [path for path in _photos(photos) if only in path.name]
     if not found:
-        raise typer.BadParameter(f"no photos in {photos}")
+        raise typer.BadParameter(f"no photos of that name in {photos or 'scikit-image'}")
     out.mkdir(parents=True, exist_ok=True)
     asyncio.run(_make(found, out, math.inf if full else minutes, full))
     print(f"look at {out / 'index.html'}")

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from export_scripts.datasets.degradations import CONDITIONS, apply
 from export_scripts.datasets.pictures import Picture, decode
 from export_scripts.datasets.portraits import london_blobs, official_blobs
-from export_scripts.datasets.snapshots import read_blobs
+from export_scripts.datasets.snapshots import read_blobs, snapshot_root
 from export_scripts.evaluation.restoration import FaceTeacher, psnr
 from export_scripts.evaluation.runtime import parameters
 from export_scripts.metrics import Metric, table
@@ -214,14 +214,15 @@ class Judge:
 
 
 def evaluate(data: Path, teachers: Path, repository: Path, *, every: int = 1) -> list[Metric]:
-    """All figures of the model card; ``data`` holds the git snapshots.
+    """All figures of the model card; ``data`` is described at ``snapshot_root``.
 
     ``every`` takes only every n-th portrait, for a quick look.
     """
+    mirror = snapshot_root(data)
     sampler = Sampler(repository / NAME)
     judge = Judge(sampler, FaceTeacher(teachers))
     names = list(CONDITIONS)
-    portraits = held_out_portraits(data, sampler.canvas)[::every]
+    portraits = held_out_portraits(mirror, sampler.canvas)[::every]
     for index, (name, photo) in enumerate(tqdm(portraits, desc=NAME)):
         for turn in (2 * index, 2 * index + 1):
             judge.degraded(name, photo, names[turn % len(names)], seed=turn)
@@ -235,7 +236,9 @@ def evaluate(data: Path, teachers: Path, repository: Path, *, every: int = 1) ->
 def main() -> None:
     """Prints the table: ``python -m export_scripts.evaluation.denoiser --data D --teachers D``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of git snapshots")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="git snapshots, here or in snapshots/"
+    )
     parser.add_argument("--teachers", type=Path, required=True)
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     parser.add_argument("--every", type=int, default=1, help="take every n-th portrait")

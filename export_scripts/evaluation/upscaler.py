@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from export_scripts.datasets.pictures import Picture, decode
-from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs
+from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs, snapshot_root
 from export_scripts.evaluation.restoration import latency_ms, luma, psnr
 from export_scripts.evaluation.runtime import Graph, parameters
 from export_scripts.metrics import Metric, table
@@ -71,8 +71,12 @@ def tile_difference(graph: Graph, picture: Picture, tile: int, overlap: int) -> 
 
 
 def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
-    """All figures of the model card; ``data`` holds the git snapshots, no teacher is needed."""
+    """All figures of the model card; ``data`` is described at ``snapshot_root``.
+
+    No teacher is needed.
+    """
     del teachers
+    data = snapshot_root(data)
     folder = repository / NAME
     graph = Graph(folder / "1" / "model.onnx")
     metrics = []
@@ -109,7 +113,9 @@ def evaluate(data: Path, teachers: Path, repository: Path) -> list[Metric]:
 def main() -> None:
     """Prints the table: ``python -m export_scripts.evaluation.upscaler --data DIR``."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of git snapshots")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="git snapshots, here or in snapshots/"
+    )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"))
     arguments = parser.parse_args()
     print(table(evaluate(arguments.data, arguments.data, arguments.repository)))

@@ -77,7 +77,12 @@ class Settings(BaseSettings):
     # Requests
     default_deadline_s: float = Field(60.0, gt=0, description="For callers that send none.")
     max_deadline_s: float = Field(600.0, gt=0, description="Longer deadlines are cut to this.")
-    max_photo_bytes: int = Field(20 * 2**20, ge=1024, description="Largest photo, bytes.")
+    max_photo_bytes: int = Field(
+        20 * 2**20,
+        ge=1024,
+        le=32 * 2**20,  # what the contract allows in Photo.data
+        description="Largest photo, bytes.",
+    )
     max_photo_pixels: int = Field(50_000_000, ge=4096, description="Largest photo, pixels.")
     max_message_bytes: int = Field(64 * 2**20, ge=2**20, description="Largest gRPC message.")
     working_side: int = Field(

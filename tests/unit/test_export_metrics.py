@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from export_scripts.datasets.snapshots import snapshot_root
 from export_scripts.evaluate import main as evaluate_main
 from export_scripts.metrics import Metric, table
 from export_scripts.registry import COMPACT, model
@@ -47,14 +49,41 @@ def test_the_registry_knows_five_models_and_refuses_others() -> None:
 
 
 def test_evaluation_without_models_says_so_for_each_and_fails(
-    tmp_path: object, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder = str(tmp_path)
     status = evaluate_main(
-        ["--data", str(tmp_path), "--repository", str(tmp_path), "--no-benchmark"]
+        ["--data", folder, "--teachers", folder, "--repository", folder, "--no-benchmark"]
     )
     out = capsys.readouterr().out
     assert status == 1
     assert all(f"{m.name}: no model.onnx" in out for m in COMPACT)
+
+
+def test_evaluation_without_data_or_teachers_says_which_is_missing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        evaluate_main([])
+    assert "--data DIR is missing" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate_main(["--data", ".", "--model", "matting", "upscaler"])
+    assert "--teachers DIR is missing, which is needed for matting\n" in capsys.readouterr().err
+
+
+def test_a_benchmark_alone_needs_neither_data_nor_teachers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate_main(["--benchmark-only", "--repository", str(tmp_path)]) == 0
+    assert "batch 1" in capsys.readouterr().out
+
+
+def test_snapshots_are_found_in_the_folder_itself_and_in_its_snapshots(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no fetched repositories"):
+        snapshot_root(tmp_path)
+    (tmp_path / "snapshots" / "owner+name" / "repo").mkdir(parents=True)
+    assert snapshot_root(tmp_path) == tmp_path / "snapshots"
+    assert snapshot_root(tmp_path / "snapshots") == tmp_path / "snapshots"
 
 
 def test_a_figure_from_numpy_can_be_written_as_json() -> None:

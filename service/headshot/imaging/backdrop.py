@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from headshot.imaging.background import BackgroundSpec, lab_of, rgb_of
+from headshot.imaging.background import BackgroundSpec, gradient_centre, lab_of, rgb_of
 from headshot.imaging.colorimetry import F32, U8, srgb_to_linear, to_lab
 from headshot.imaging.enlarge import enlarged_block
 from headshot.imaging.framing_model import Crop
@@ -62,11 +62,7 @@ def render(
 def _gradient(spec: BackgroundSpec, size: tuple[int, int], seed: int) -> U8:
     width, height = size
     edge = np.array(lab_of(spec.colour), np.float32)
-    if spec.centre_colour is None:
-        centre = edge + np.array([10.0, 0, 0], np.float32)
-        centre[0] = min(centre[0], 97.0)
-    else:
-        centre = np.array(lab_of(spec.centre_colour), np.float32)
+    centre = np.array(gradient_centre(spec), np.float32)
     # The glow of one lamp on a paper roll: widest behind the head, falling off to the corners.
     w0, h0 = max(2, width // 8), max(2, height // 8)
     x = (np.arange(w0, dtype=np.float32) + 0.5) / w0 - 0.5

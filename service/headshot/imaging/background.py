@@ -32,6 +32,8 @@ NAMED: dict[str, str] = {
 }
 AUTO_OPTIONS = ("light-grey", "grey", "dark-grey")
 _LOW_KEY = 24.0
+# By how much a gradient's middle is lighter than its edge, L*, and the lightest it becomes.
+_GLOW, _LIGHTEST = 10.0, 97.0
 """L* between ground and face of a person in the dark: enough at 32 px, and one light's doing."""
 
 
@@ -158,13 +160,15 @@ def _distance(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     return float(np.linalg.norm(np.subtract(first, second)))
 
 
-def warnings_for(colour: str, tones: SubjectTones) -> tuple[BackgroundNote, ...]:
+def warnings_for(
+    colour: str | tuple[float, float, float], tones: SubjectTones
+) -> tuple[BackgroundNote, ...]:
     """Return what a background colour is too close to.
 
     Skin needs 12 L* of lightness contrast (at 32 px only lightness separates a face) unless the
     colours differ by 30 CIE76; hair and clothing need a CIE76 difference of 10.
     """
-    lab = lab_of(colour)
+    lab = lab_of(colour) if isinstance(colour, str) else colour
     notes = []
     if abs(lab[0] - tones.skin[0]) < 12 and _distance(lab, tones.skin) < 30:
         notes.append(BackgroundNote.CLOSE_TO_SKIN)
@@ -202,8 +206,16 @@ def choose(spec: BackgroundSpec, tones: SubjectTones) -> BackgroundChoice:
     return BackgroundChoice(chosen, reason, warnings_for(best, tones))
 
 
-def _behind_head(spec: BackgroundSpec) -> str:
-    return spec.centre_colour or spec.colour if spec.kind == "gradient" else spec.colour
+def gradient_centre(spec: BackgroundSpec) -> tuple[float, float, float]:
+    """Return (L*, a*, b*) in the middle of a gradient: its own, or lighter than the edge."""
+    if spec.centre_colour is not None:
+        return lab_of(spec.centre_colour)
+    lightness, a, b = lab_of(spec.colour)
+    return min(lightness + _GLOW, _LIGHTEST), a, b
+
+
+def _behind_head(spec: BackgroundSpec) -> tuple[float, float, float]:
+    return gradient_centre(spec) if spec.kind == "gradient" else lab_of(spec.colour)
 
 
 def _score(option: str, tones: SubjectTones) -> float:

@@ -105,3 +105,14 @@ def _window(image: np.ndarray, box: tuple[int, int, int, int], border: int) -> n
     if not any(pads):
         return np.ascontiguousarray(part)
     return np.asarray(cv2.copyMakeBorder(part, *pads, border, value=0))
+
+
+def cut_out(colours: U8, opacity: U8) -> U8:
+    """Return colours uint8 [h, w, 3] and opacity uint8 [h, w] as straight RGBA, uint8 [h, w, 4].
+
+    What is wholly transparent is black: the old scene is not to be found again by whoever drops
+    the opacity.
+    """
+    rgba = np.dstack([colours, opacity])
+    rgba[opacity == 0] = 0
+    return rgba

@@ -68,23 +68,6 @@ def plan_crop(frame: PortraitFrame, alpha: F32, aspect: str | float) -> Crop:
     return _search(frame, limits, ratio)
 
 
-def circle_overflow(frame: PortraitFrame, alpha: F32, crop: Crop) -> float:
-    """Return the fraction of the head (hair to chin) outside the crop's inscribed circle, 0..1.
-
-    The circle is drawn inside the margin of the framing spec, as avatars will be cut.
-    """
-    canvas = frame.canvas
-    small = cv2.resize(alpha, (canvas, canvas), interpolation=cv2.INTER_AREA)
-    face = frame.face
-    reach = 1.9 * face.scale
-    ys, xs = np.mgrid[0:canvas, 0:canvas]
-    head = (small > 0.5) & (ys < face.chin_y) & (np.abs(xs - face.eyes[0]) < reach)
-    radius = (0.5 - frame.spec.circle_margin) * min(crop.width, crop.height)
-    cx, cy = (crop.x0 + crop.x1) / 2, (crop.y0 + crop.y1) / 2
-    outside = head & ((xs + 0.5 - cx) ** 2 + (ys + 0.5 - cy) ** 2 > radius**2)
-    return float(outside.sum() / max(1, head.sum()))
-
-
 @dataclass(frozen=True)
 class _Limits:
     left: NDArray[np.float64]  # [canvas + 1]: least x0 of a crop whose bottom is at that row

@@ -12,7 +12,9 @@ from typing import Final
 from headshot.errors import InvalidRequestError
 
 FIELDS: Final = ("request_id", "style", "name", "width", "height", "ext")
-_MAX_VALUE, _MAX_NAME = 48, 128
+_MAX_VALUE, _MAX_NAME, _MAX_EXTENSION = 48, 128, 16
+# For the dot, an underscore before a reserved name, and a number behind one that is taken.
+_SPARE: Final = 6
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -59,10 +61,10 @@ def file_name(template: str, fields: Mapping[str, str]) -> str:
         for literal, name, _, _ in Formatter().parse(template)
     )
     stem, dot, extension = re.sub(r"\.{2,}", ".", filled).rpartition(".")
-    extension = extension.strip("-_")
+    extension = extension.strip("-_")[:_MAX_EXTENSION]
     if not (dot and extension):
         stem, dot, extension = stem or extension, "", ""
-    stem = stem[: _MAX_NAME - 1 - len(extension)].strip(".-_") or "headshot"
+    stem = stem[: _MAX_NAME - _SPARE - len(extension)].strip(".-_") or "headshot"
     result = stem + dot + extension
     return f"_{result}" if _RESERVED.match(result) else result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headshot.imaging.crops import circle_overflow, limit_to_photo, parse_aspect, plan_crop
+from headshot.imaging.crops import limit_to_photo, parse_aspect, plan_crop
 from headshot.imaging.framing_model import Crop, EdgeTouch, FrameNote, FramingSpec, PortraitFrame
 from headshot.imaging.portrait import edges_touched, plan_portrait, settle
 
@@ -12,7 +12,6 @@ __all__ = [
     "FrameNote",
     "FramingSpec",
     "PortraitFrame",
-    "circle_overflow",
     "edges_touched",
     "limit_to_photo",
     "parse_aspect",

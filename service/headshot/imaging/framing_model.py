@@ -26,7 +26,6 @@ class FrameNote(StrEnum):
     EYES_NOT_LEVEL = "EYES_NOT_LEVEL"
     BACKGROUND_EXTENDED = "BACKGROUND_EXTENDED"
     CROP_SMALLER = "CROP_SMALLER"
-    MARGIN_NOT_CIRCLE_SAFE = "MARGIN_NOT_CIRCLE_SAFE"
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class FramingSpec:
         max_roll: largest rotation that levels the eyes, degrees; a stronger tilt is left in part.
         max_head_height: the head is never made larger than this to hide an edge of the photo.
         eye_line_range: lowest and highest eye line the plan may fall back to.
-        circle_margin: least room between head and inscribed circle.
+        circle_margin: room that the head keeps inside the inscribed circle, for the quality report.
         hold: cost of a head size or an eye line that is 1% off, for a team; a plan's other costs
             are below 10 unless it shows a cut, which is 200 and more.
     """
@@ -51,7 +50,7 @@ class FramingSpec:
     max_roll: float = 15.0
     max_head_height: float = 1.1
     eye_line_range: tuple[float, float] = (0.28, 0.47)
-    circle_margin: float = 0.02
+    circle_margin: float = 0.01
     hold: float = 0.0
 
     def __post_init__(self) -> None:

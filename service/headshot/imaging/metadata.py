@@ -34,6 +34,8 @@ _XMP: Final = "http://ns.adobe.com/xap/1.0/"
 _IPTC: Final = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 _OWN: Final = "urn:headshot:xmp:1.0#"
 _GPS_TAG, _XMP_TAG = 34853, 700
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT, _INCH = 282, 283, 296, 2
+_DENSITY_TAGS: Final = {_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT}
 _INSPECT_LIMITS: Final = DecodeLimits(
     max_bytes=512 * 2**20, max_pixels=2**28, max_side=2**15, min_side=1
 )
@@ -67,22 +69,28 @@ class Provenance:
         return SOURCE_TYPE_BASE + self.source_type
 
 
-def source_type(*, diffused: bool, composed: bool, from_noise: bool = False) -> SourceType:
+def source_type(
+    *, diffused: bool, composed: bool, generative: bool = False, from_noise: bool = False
+) -> SourceType:
     """Choose the IPTC Digital Source Type by what was really done.
 
     Args:
         diffused: a diffusion network made or changed pixels of the person, even a little.
         composed: the person was set on a background that is not the photo's own.
+        generative: that network draws from prompts what may be, instead of restoring what is there.
         from_noise: the picture was generated from noise; no photo's pixels are in it.
 
     Returns:
         trainedAlgorithmicMedia for pictures from noise; with another background,
         compositeWithTrainedAlgorithmicMedia where the person is diffused and compositeSynthetic
-        where only the background is made; algorithmicallyEnhanced for a photo that was only
-        restored, toned or enlarged.
+        where only the background is made; compositeWithTrainedAlgorithmicMedia, too, for what a
+        generative network changed; algorithmicallyEnhanced for a photo that was only restored,
+        toned or enlarged.
     """
     if from_noise:
         return "trainedAlgorithmicMedia"
+    if diffused and generative:
+        return "compositeWithTrainedAlgorithmicMedia"
     if composed:
         return "compositeWithTrainedAlgorithmicMedia" if diffused else "compositeSynthetic"
     return "algorithmicallyEnhanced"
@@ -173,7 +181,12 @@ def _pillow_facts(data: bytes, header: Header) -> dict[str, Any]:
             packet = exif.get(_XMP_TAG)
             facts["has_exif"] = 34665 in exif
         else:
-            facts["has_exif"] = bool(exif)
+            # A density alone, which finished pictures may carry there, tells nothing of a camera.
+            facts["has_exif"] = bool(set(exif) - _DENSITY_TAGS)
+            if density is None and exif.get(_X_RESOLUTION) and exif.get(_RESOLUTION_UNIT) == _INCH:
+                facts["dpi"] = tuple(
+                    round(float(exif[tag]), 2) for tag in (_X_RESOLUTION, _Y_RESOLUTION)
+                )
         facts["has_gps"] = _GPS_TAG in exif
         if isinstance(packet, bytes):
             facts |= _packet_facts(packet)

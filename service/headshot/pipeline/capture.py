@@ -168,8 +168,14 @@ def _judge(
     """Return who is in a set that was looked at; raises as `examine_set` does."""
     readable = [photo for photo in photos if photo.pixels is not None]
     assessments = [_assess(photo, strict=strict) for photo in photos]
-    repeats = capture_advice.duplicates([photo.facts for photo in readable if photo.facts])
-    again = {photo.index for k, photo in enumerate(readable) if k in repeats}
+    # The best of those that repeat each other stays; what cannot be used displaces nothing.
+    measured = [(photo.facts, photo.index) for photo in readable if photo.facts is not None]
+    best_first = sorted(
+        (item for item in measured if assessments[item[1]].usable),
+        key=lambda item: (-assessments[item[1]].weight, item[1]),
+    )
+    repeats = capture_advice.duplicates([facts for facts, _ in best_first])
+    again = {index for k, (_, index) in enumerate(best_first) if k in repeats}
     assessments = list(capture_advice.mark_duplicates(assessments, frozenset(again)))
     with_face = [photo for photo in readable if assessments[photo.index].usable]
     agreement = _agree(engine, with_face, assessments, template)

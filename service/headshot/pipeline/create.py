@@ -239,6 +239,7 @@ class Maker:
                 call.request_id,
                 self.signer,
                 wish.steps(enlarged=side > canvas),
+                made_up=self.engine.models.profile != "compact",
                 deadline=call.deadline,
                 gone=gone.is_set,
             )

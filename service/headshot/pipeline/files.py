@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -48,7 +49,8 @@ def master_side(
         scale: factor of the upscaler, the most there is.
     """
     wanted = max(spec.width / crops[spec.aspect].width for spec in specs)
-    return round(canvas * min(max(wanted, 1.0), float(scale)))
+    # Up, so that no file is a pixel short of its size; less than a millionth is rounding.
+    return math.ceil(canvas * min(max(wanted, 1.0), float(scale)) - 1e-6)
 
 
 def make_files(
@@ -62,6 +64,7 @@ def make_files(
     signer: Signer | None,
     steps: tuple[str, ...] = ("denoise", "tone", "matte", "background", "upscale"),
     *,
+    made_up: bool = False,
     deadline: Deadline | None = None,
     gone: Callable[[], bool] = lambda: False,
 ) -> tuple[RenditionFile, ...]:
@@ -77,6 +80,7 @@ def make_files(
         request_id: for file names.
         signer: of content credentials, None where none is configured.
         steps: what was done to the photo, in order, told in the files' provenance.
+        made_up: the diffusion is generative (see `metadata.source_type`).
         deadline: looked at before each file.
         gone: tells that nobody waits any more; asked before each file, so that no thread works on
             for a caller who is gone.
@@ -85,14 +89,8 @@ def make_files(
         DeadlineError: it passed.
         CancelledError: nobody waits.
     """
-    composed = ground.kind != "blur"
-    told = Provenance(
-        source_type=source_type(diffused=True, composed=composed),
-        style_id=style.id,
-        style_version=style.version,
-        steps=steps,
-    )
-    xmp = xmp_packet(told)
+    if person.look.retouch is None:  # not asked for, or refused where it would smooth too much
+        steps = tuple(step for step in steps if step != "retouch")
     fields = {"request_id": request_id, "style": style.id}
     masters: dict[tuple[float, bool], Image] = {}
     files = []
@@ -107,6 +105,8 @@ def make_files(
             largest = max(item.width for item in specs if item.aspect == spec.aspect)
             masters[key] = _master(person, crop, ground, seed, largest, spec, style)
         made = renditions.render(masters[key], spec)
+        told = _told(style, steps, composed=not spec.transparent, ground=ground, made_up=made_up)
+        xmp = xmp_packet(told)
         media_type = MEDIA_TYPES[spec.encode.format]
         data = encode(made.pixels, spec.encoding, xmp=xmp)
         if signer is not None:
@@ -126,6 +126,19 @@ def make_files(
         )
     names = filenames.distinct(file.filename for file in files)
     return tuple(replace(file, filename=name) for file, name in zip(files, names, strict=True))
+
+
+def _told(
+    style: Style, steps: tuple[str, ...], *, composed: bool, ground: BackgroundSpec, made_up: bool
+) -> Provenance:
+    """Return what a file tells of itself; a cut-out has no background."""
+    replaced = composed and ground.kind != "blur"
+    return Provenance(
+        source_type=source_type(diffused=True, composed=replaced, generative=made_up),
+        style_id=style.id,
+        style_version=style.version,
+        steps=steps if composed else tuple(step for step in steps if step != "background"),
+    )
 
 
 def _master(

@@ -48,6 +48,8 @@ Alpha = NDArray[np.float32]
 _FAINT = 0.05
 _LIKELY = 0.04
 _EDGE = 0.025
+# Of the master's width: what is drawn smaller has another grain.
+_SAME_SIZE = 0.95
 
 
 @dataclass(frozen=True)
@@ -237,15 +239,18 @@ def compose_crop(
         canvas=canvas,
         seed=seed,
     )
-    return compose.composite(colours, alpha, ground, wrap=light_wrap, grain=person.grain, seed=seed)
+    # Drawn smaller than the master, noise averages out: the ground has to match what is left.
+    reduced = size[0] < _SAME_SIZE * crop.width * person.side / canvas
+    noise = grain.measure(colours, alpha) if reduced else person.grain
+    return compose.composite(colours, alpha, ground, wrap=light_wrap, grain=noise, seed=seed)
 
 
 def cut_out_crop(person: Person, crop: Crop, size: tuple[int, int]) -> Image:
-    """Return one crop without a background, uint8 [h, w, 4]."""
+    """Return one crop without a background, uint8 [h, w, 4]; what is transparent is black."""
     colours, alpha = compose.place(
         person.colours, person.alpha, crop, size, canvas=person.frame.canvas
     )
-    return np.dstack([colours, np.rint(alpha * 255).astype(np.uint8)])
+    return compose.cut_out(colours, np.rint(alpha * 255).astype(np.uint8))
 
 
 def look_in_team(person: Person, square: Image, crop: Crop) -> MemberLook:
@@ -305,4 +310,5 @@ def judge(
         second_similarity=second[0] if second else None,
         second_threshold=second[1] if second else None,
         bounds=bounds,
+        circle_margin=person.frame.spec.circle_margin,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headshot.config import Settings
 from headshot.errors import FieldViolation, InvalidRequestError, PhotoError
-from headshot.imaging import foreground
+from headshot.imaging import compose, foreground
 from headshot.imaging import matte as mattes
 from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.decode import DecodeLimits, decode_photo
@@ -201,7 +201,7 @@ class Pipeline:
                 if not cutout:
                     return MatteResult(opacity, None)
                 colours = foreground.estimate(image, alpha)
-                return MatteResult(opacity, np.dstack([colours, opacity]))
+                return MatteResult(opacity, compose.cut_out(colours, opacity))
 
             return await self.off_loop(call, finish)
 

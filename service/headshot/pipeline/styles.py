@@ -33,7 +33,7 @@ class _Guide(BaseModel):
 class FramingGuide(_Guide):
     """See `headshot.imaging.framing.FramingSpec`."""
 
-    eye_line: Annotated[float, Field(ge=0.25, le=0.45)] = FramingSpec.eye_line
+    eye_line: Annotated[float, Field(ge=0.28, le=0.45)] = FramingSpec.eye_line
     head_height: Annotated[float, Field(ge=0.3, le=0.7)] = FramingSpec.head_height
     top_margin: Annotated[float, Field(ge=0.0, le=0.2)] = FramingSpec.top_margin
     max_roll: Annotated[float, Field(ge=0, le=30)] = FramingSpec.max_roll
@@ -178,7 +178,7 @@ class Style(GuideHead):
             StyleError: not a background, or not one of this style's where it allows no other.
         """
         name = option or self.background.default
-        if name not in self.background.options and not self.background.allow_other:
+        if not self.background.allow_other and not self._offers(name):
             raise StyleError(
                 f"style {self.id} allows the backgrounds {', '.join(self.background.options)}, "
                 f"not {name}",
@@ -189,6 +189,14 @@ class Style(GuideHead):
         except ValueError as error:
             raise StyleError(str(error)) from None
 
+    def _offers(self, name: str) -> bool:
+        """Tell whether a background is among the options, however its colour is written."""
+        try:
+            wanted = _alike(name)
+        except ValueError:
+            return False
+        return any(_alike(option) == wanted for option in self.background.options)
+
     def rendition_specs(self) -> tuple[RenditionSpec, ...]:
         """Return the files that the style delivers."""
         return tuple(item.spec() for item in self.renditions)
@@ -196,6 +204,12 @@ class Style(GuideHead):
     def bounds(self) -> Mapping[str, Bounds]:
         """Return the bounds that differ from the defaults, by measure."""
         return {name: Bounds(item.low, item.high) for name, item in self.quality.items()}
+
+
+def _alike(option: str) -> tuple[str, tuple[int, int, int] | None]:
+    """Return an option's kind and colour; ValueError where it is none."""
+    spec = _background_of(option, AUTO_OPTIONS)
+    return spec.kind, rgb_of(spec.colour) if spec.kind in ("solid", "gradient") else None
 
 
 def _background_of(name: str, auto_tones: tuple[str, ...]) -> BackgroundSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 
+import cv2
 import grpc
 import numpy as np
 import pytest
@@ -106,6 +107,32 @@ async def test_one_bad_photo_of_a_set_is_reported_and_the_rest_serve(client, ast
     ]
     assert [item.used for item in response.photos] == [False, True, False, False]
     assert response.photos[2].reason == "UNSUPPORTED_FORMAT"
+
+
+async def test_of_photos_that_repeat_each_other_the_best_is_used(client, astronaut):
+    blurred = jpeg(cv2.GaussianBlur(skimage.data.astronaut(), (0, 0), 5))
+    response = await client.create_headshot(
+        pb.CreateHeadshotRequest(
+            photos=[photo(blurred), photo(astronaut), photo(astronaut)],
+            options=pb.HeadshotOptions(renditions=small()),
+        )
+    )
+    assert [item.used for item in response.photos] == [False, True, False]
+    codes = [photo_pb2.PhotoCode.Name(item.code) for item in response.photos]
+    assert codes == ["PHOTO_CODE_BLURRED", "PHOTO_CODE_OK", "PHOTO_CODE_DUPLICATE"]
+
+
+async def test_a_cutout_alone_holds_nothing_of_the_old_scene(client, astronaut):
+    response = await client.create_headshot(
+        pb.CreateHeadshotRequest(
+            photos=[photo(astronaut)],
+            options=pb.HeadshotOptions(renditions=[style_pb2.RenditionSpec(name="cutout")]),
+        )
+    )
+    rgba = pixels(response.renditions[0].data)
+    hidden = rgba[:, :, 3] == 0
+    assert hidden.mean() > 0.1
+    assert not rgba[hidden].any()
 
 
 async def test_a_set_without_a_usable_photo_names_each_reason(client):

@@ -62,6 +62,9 @@ async def test_a_cutout_is_the_picture_with_the_matte_as_opacity(client, astrona
     assert np.array_equal(cutout[:, :, 3], pixels(response.alpha))
     assert cutout[150, 230, 3] > 240
     assert cutout[20, 20, 3] < 30
+    hidden = cutout[:, :, 3] == 0
+    assert hidden.mean() > 0.1
+    assert not cutout[hidden].any()
 
 
 async def test_verify_knows_the_person_again_in_a_worse_photo(client, astronaut):

@@ -70,6 +70,15 @@ def test_a_background_too_close_to_the_person_is_told(
     assert background.warnings_for("grey", LIGHT_FACE) == ()
 
 
+def test_a_gradient_is_judged_by_what_is_behind_the_head() -> None:
+    # Its edge is 14 L* from the skin, its middle four.
+    tones = SubjectTones(skin=(68.0, 14.0, 18.0), hair=None, clothing=None)
+    edge = BackgroundSpec(kind="solid", colour="grey")
+    glow = BackgroundSpec(kind="gradient", colour="grey")
+    assert BackgroundNote.CLOSE_TO_SKIN not in background.choose(edge, tones).notes
+    assert BackgroundNote.CLOSE_TO_SKIN in background.choose(glow, tones).notes
+
+
 def test_a_blurred_scene_keeps_its_colours_but_nothing_recognisable(
     portrait: tuple[material.U8, material.F32], alpha: material.F32
 ) -> None:

@@ -165,13 +165,6 @@ class TestCrops:
             with pytest.raises(ValueError, match="aspect"):
                 framing.parse_aspect(text)
 
-    def test_circle_overflow_tells_a_tight_head_from_a_roomy_one(self) -> None:
-        frame, alpha = self.frame_and_alpha()
-        roomy = framing.plan_crop(frame, alpha, "1:1")
-        tight = framing.Crop(roomy.x0 + 150, roomy.y0 + 80, roomy.x1 - 150, roomy.y1 - 220, 1.0)
-        assert framing.circle_overflow(frame, alpha, roomy) == 0
-        assert framing.circle_overflow(frame, alpha, tight) > 0.02
-
     def test_a_crop_draws_canvas_pixels_where_its_matrix_says(self) -> None:
         crop = framing.Crop(-40, 20, 600, 500, 4 / 3)
         corner = crop.matrix((1280, 960)) @ np.array([-40 - 0.5, 20 - 0.5, 1])

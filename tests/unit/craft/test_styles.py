@@ -135,6 +135,11 @@ def test_every_mistake_of_a_guide_is_told_at_once() -> None:
 def test_a_style_may_forbid_other_backgrounds() -> None:
     legal = load_styles().get("legal")
     assert legal.background_spec("navy").colour == "navy"
+    options = legal.background.model_copy(update={"options": ("#DCE6EA",)})
+    pale = legal.model_copy(update={"background": options})
+    assert pale.background_spec("#dce6ea").colour == "#dce6ea"
+    with pytest.raises(StyleError):
+        pale.background_spec("gradient:#dce6ea")
     with pytest.raises(StyleError, match="allows the backgrounds auto, dark-grey") as caught:
         legal.background_spec("#FF00FF")
     assert caught.value.reason == "BACKGROUND_NOT_IN_STYLE"

@@ -13,6 +13,7 @@ from headshot.imaging.containers.jpeg import jpeg_segments
 from headshot.imaging.decode import decode_photo
 from headshot.imaging.encode import EncodeSpec, encode, encode_mask
 from headshot.imaging.icc import display_p3_profile, srgb_profile
+from headshot.imaging.metadata import read_metadata
 from PIL import Image, ImageCms
 
 from tests.unit.imaging_io.press import press_profile
@@ -71,6 +72,15 @@ def test_webp_is_lossless_when_asked() -> None:
 def test_density_is_written(name: str, tolerance: float, dpi: int) -> None:
     data = encode(portrait(), EncodeSpec(format=name, dpi=dpi))  # type: ignore[arg-type]
     assert opened(data).info["dpi"] == pytest.approx((dpi, dpi), abs=tolerance)
+
+
+@pytest.mark.parametrize("name", ["webp", "avif"])
+@pytest.mark.parametrize("dpi", [72, 300, None])
+def test_density_is_written_as_exif_where_the_format_has_no_other(name: str, dpi: int) -> None:
+    data = encode(portrait(), EncodeSpec(format=name, dpi=dpi))  # type: ignore[arg-type]
+    facts = read_metadata(data)
+    assert facts["dpi"] == (None if dpi is None else (dpi, dpi))
+    assert not facts["has_exif"]
 
 
 @pytest.mark.parametrize("progressive", [False, True])

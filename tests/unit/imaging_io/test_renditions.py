@@ -183,6 +183,13 @@ def test_any_text_gives_a_safe_name(style: str, request_id: str) -> None:
         assert ".." not in made
 
 
+def test_a_long_extension_and_many_equal_names_stay_short() -> None:
+    long = file_name("a.{name}{name}{name}", {"name": "n" * 48})
+    assert SAFE.fullmatch(long)
+    assert len(long) <= 128
+    assert max(len(name) for name in distinct([long] * 16)) <= 128
+
+
 @pytest.mark.parametrize(
     ("style", "expected"),
     [

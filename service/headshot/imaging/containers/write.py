@@ -35,7 +35,7 @@ def jpeg_with_metadata(
             struct.pack_into(">BHH", jfif, 11, 1, dpi, dpi)
         out.append(bytes(jfif))
     elif dpi is not None:
-        out.append(_segment(APP1, b"Exif\0\0" + _resolution(dpi)))
+        out.append(_segment(APP1, exif_resolution(dpi)))
     if xmp is not None:
         if len(xmp) > _SEGMENT - len(XMP_PREFIX):
             raise ValueError("XMP packet too long for one segment")
@@ -54,14 +54,14 @@ def _segment(marker: int, body: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
 
-def _resolution(dpi: int) -> bytes:
-    """An EXIF directory of XResolution, YResolution (rationals) and ResolutionUnit (inch)."""
+def exif_resolution(dpi: int) -> bytes:
+    """An EXIF block of XResolution, YResolution (rationals) and ResolutionUnit (inch) alone."""
     values = 8 + 2 + 3 * 12 + 4
     entries = [(282, 5, values), (283, 5, values)]
     table = b"".join(struct.pack(">HHII", tag, kind, 1, at) for tag, kind, at in entries)
     unit = struct.pack(">HHIHH", 296, 3, 1, 2, 0)
     head = struct.pack(">2sHIH", b"MM", 42, 8, 3)
-    return head + table + unit + struct.pack(">III", 0, dpi, 1)
+    return b"Exif\0\0" + head + table + unit + struct.pack(">III", 0, dpi, 1)
 
 
 def png_with_metadata(

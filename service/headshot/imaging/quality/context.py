@@ -35,7 +35,7 @@ class Framing:
     circle_overflow: float
 
 
-def framing(landmarks: NDArray[np.floating], alpha: F32, *, circle_margin: float = 0.01) -> Framing:
+def framing(landmarks: NDArray[np.floating], alpha: F32, *, circle_margin: float) -> Framing:
     """Return the framing of a result.
 
     Args:

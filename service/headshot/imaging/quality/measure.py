@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.framing_model import FramingSpec
 from headshot.imaging.pose import face_angles
 from headshot.imaging.quality import context, ofiq, realism
 from headshot.imaging.quality.report import DEFAULT_BOUNDS, Bounds, Layer, Measure, QualityReport
@@ -54,6 +55,7 @@ def measure(
     second_similarity: float | None = None,
     second_threshold: float | None = None,
     compressed: U8 | None = None,
+    circle_margin: float = FramingSpec.circle_margin,
     bounds: Mapping[str, Bounds] | None = None,
 ) -> QualityReport:
     """Measure one result.
@@ -71,6 +73,7 @@ def measure(
         second_threshold: its threshold.
         compressed: the result after its lossy encoding, where the caller has decoded it again;
             compression is measured there, else on the result itself.
+        circle_margin: room between head and inscribed circle, of the side.
         bounds: what the style asks for; the rest is DEFAULT_BOUNDS.
 
     Returns:
@@ -93,7 +96,7 @@ def measure(
         standard="CompressionArtifacts",
     )
     shrunk, _, points, matte, ground = pictures
-    _context(sheet, shrunk, points, matte, ground is not None)
+    _context(sheet, shrunk, points, matte, ground is not None, circle_margin)
     eyes = ofiq.inter_eye_distance(landmarks, face_angles(landmarks).yaw)
     sheet.add(
         "context.inter_eye_distance",
@@ -185,18 +188,23 @@ def _realism(
 
 
 def _context(
-    sheet: _Sheet, result: U8, landmarks: NDArray[np.float64], alpha: F32, replaced: bool
+    sheet: _Sheet,
+    result: U8,
+    landmarks: NDArray[np.float64],
+    alpha: F32,
+    replaced: bool,
+    circle_margin: float,
 ) -> None:
     add = sheet.add
-    frame = context.framing(landmarks, alpha)
+    frame = context.framing(landmarks, alpha, circle_margin=circle_margin)
     add("context.eye_line", frame.eye_line, "fraction")
     add("context.eye_tilt", frame.eye_tilt, "degrees")
     add("context.head_height", frame.head_height, "fraction")
     size = ofiq.head_size(landmarks, result.shape[0])
     add("context.head_size", size.value, "fraction", component=size.component, standard="HeadSize")
-    add("context.margin_top", frame.margin_top, "fraction", standard="MarginAboveOfTheFaceImage")
+    add("context.margin_top", frame.margin_top, "fraction")
     add("context.margin_sides", frame.margin_sides, "fraction")
-    add("context.margin_chin", frame.margin_chin, "fraction", standard="MarginBelowOfTheFaceImage")
+    add("context.margin_chin", frame.margin_chin, "fraction")
     add("context.circle_overflow", frame.circle_overflow, "fraction")
     for side in (48, 32):
         value = context.small_contrast(result, landmarks, alpha, side)
