@@ -21,6 +21,7 @@ import scipy.io  # type: ignore[import-untyped]
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.datasets.alpha import alpha_from_mask, alpha_on_backdrop, refine_mask
+from export_scripts.datasets.figures import head_of
 from export_scripts.datasets.packed import PackWriter, decode_rgb, encode_jpeg, encode_png
 from export_scripts.datasets.selfie import SelfieSegmenter
 from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs
@@ -48,8 +49,6 @@ Floats = npt.NDArray[np.float32]
 PARTS = ("backgrounds", "streets", "masks", "figures", "mattes", "wild")
 BACKGROUNDS = (WALLPAPERS, BSDS, CID22, CLIC, URBAN, HOUSES)
 STREETS = (INRIA,)
-# A head's height and width in units of a standing figure's height.
-HEAD = (1 / 7.5, 1 / 10)
 
 
 def to_byte(values: npt.NDArray[np.floating]) -> Bytes:
@@ -223,17 +222,6 @@ def write_figures(mirror: Path, segmenter: SelfieSegmenter, _: YuNet, pack: Pack
             "confidence": encode_jpeg_grey(np.where(others, 0.0, sure)),
         }
         pack.add(key, blobs_, face=head_of(np.asarray(numbers, np.uint8)))
-
-
-def head_of(numbers: Bytes) -> list[float]:
-    """Return where the head of the largest figure is, [x1, y1, x2, y2], from a map of figures."""
-    counts = np.bincount(numbers.ravel())
-    counts[0] = 0
-    rows, columns = np.nonzero(numbers == int(counts.argmax()))
-    height = float(rows.max() - rows.min() + 1)
-    top = rows < rows.min() + HEAD[0] * height
-    middle, half = float(np.median(columns[top])), HEAD[1] * height / 2
-    return [middle - half, float(rows.min()), middle + half, rows.min() + HEAD[0] * height]
 
 
 def write_matte(

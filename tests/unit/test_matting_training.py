@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training environment only: requirements/train.txt")
 pytest.importorskip("ai_edge_litert", reason="training environment only: requirements/train.txt")
 
+from export_scripts.datasets.figures import head_of  # noqa: E402
 from export_scripts.datasets.packed import PackWriter, encode_jpeg, encode_png  # noqa: E402
 from export_scripts.networks.matting import SEAMS, Trunk  # noqa: E402
 from export_scripts.training.matting import CROP, Hints, edge_crops  # noqa: E402
@@ -77,7 +78,7 @@ def test_training_starts_near_the_mean_and_spread_of_the_teachers_maps() -> None
 def test_a_photo_kept_small_gives_the_face_in_its_own_pixels(tmp_path: Path) -> None:
     photo = np.full((800, 600, 3), 120, np.uint8)
     grey = np.full((800, 600), 255, np.uint8)
-    for name in ("mattes", "masks", "wild", "backgrounds"):
+    for name in ("mattes", "masks", "figures", "wild", "backgrounds", "streets"):
         with PackWriter(tmp_path / name) as pack:
             blobs = {
                 "image": encode_jpeg(photo),
@@ -118,3 +119,14 @@ def test_bfloat16_is_used_where_the_processor_names_it(
     cpuinfo.write_text(f"processor : 0\nflags\t\t: {flags}\n")
     assert native_bfloat16(cpuinfo) is native
     assert not native_bfloat16(tmp_path / "absent")
+
+
+def test_the_head_of_the_largest_figure_is_where_its_top_is() -> None:
+    numbers = np.zeros((400, 300), np.uint8)
+    numbers[10:60, 20:40] = 1  # someone far away
+    numbers[100:400, 150:210] = 2
+    numbers[100:140, 150:210] = 0
+    numbers[100:140, 170:190] = 2  # a head on shoulders
+    left, top, right, bottom = head_of(numbers)
+    assert (left + right) / 2 == 179.5
+    assert (right - left, top, bottom) == (30.0, 100.0, 140.0)
