@@ -236,8 +236,10 @@ def render(
     if picture.size == size and not cropped:
         return Rendition(np.ascontiguousarray(master), upsampled=False, cropped=False)
     # Pillow filters RGBA with premultiplied colour, so hidden colour does not bleed into edges.
-    made = picture.resize(size, Image.Resampling.LANCZOS, box=window)
-    return Rendition(np.array(made, dtype=np.uint8), upsampled=upsampled, cropped=cropped)
+    made = np.array(picture.resize(size, Image.Resampling.LANCZOS, box=window), dtype=np.uint8)
+    if made.shape[2] == 4:
+        made[made[..., 3] == 0] = 0  # What rounds to transparent hides nothing, either.
+    return Rendition(made, upsampled=upsampled, cropped=cropped)
 
 
 def _window(

@@ -109,6 +109,18 @@ def test_hidden_colour_does_not_bleed_into_a_cutout() -> None:
     assert made.shape == (100, 100, 4)
 
 
+def test_what_becomes_transparent_in_a_smaller_cutout_is_black() -> None:
+    # Colours ring beyond opacities: single pixels of many colours, as hair has them.
+    rng = np.random.default_rng(0)
+    cutout = rng.integers(0, 256, (400, 400, 4), dtype=np.uint8)
+    cutout[..., 3] = np.where(rng.random((400, 400)) < 0.03, cutout[..., 3], 0)
+    cutout[cutout[..., 3] == 0] = 0
+    made = render(cutout, resolve("own", width=150, transparent=True, image_format="png")).pixels
+    hidden = made[..., 3] == 0
+    assert hidden.mean() > 0.2
+    assert not made[hidden].any()
+
+
 def test_an_opaque_rendition_of_a_cutout_is_white_behind() -> None:
     made = render(np.zeros((300, 300, 4), np.uint8), resolve("avatar"))
     assert made.pixels.shape == (256, 256, 3)
