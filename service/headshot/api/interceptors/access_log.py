@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import grpc
 
-from headshot.api.interceptors.wrapping import AroundInterceptor, Context, final_code
+from headshot.api.interceptors.wrapping import AroundInterceptor, Context, telling_code
 from headshot.telemetry import context as request_context
 from headshot.telemetry.logs import get_logger
 
@@ -30,16 +30,14 @@ class AccessLogInterceptor(AroundInterceptor):
     @asynccontextmanager
     async def _around(self, context: Context) -> AsyncIterator[None]:
         began = time.perf_counter()
-        failure: BaseException | None = None
-        try:
-            yield
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
+
+        def tell(code: str) -> None:
             current = request_context.current()
             if current is not None and not current.method.startswith(_QUIET_PREFIXES):
-                self._write(current, final_code(context, failure), time.perf_counter() - began)
+                self._write(current, code, time.perf_counter() - began)
+
+        with telling_code(context, tell):
+            yield
 
     def _write(self, request: request_context.RequestContext, code: str, duration_s: float) -> None:
         stages = {

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import grpc
 
-from headshot.api.interceptors.wrapping import AroundInterceptor, Context, final_code
+from headshot.api.interceptors.wrapping import AroundInterceptor, Context, telling_code
 from headshot.telemetry import context as request_context
 from headshot.telemetry.metrics import Metrics
 
@@ -40,16 +40,11 @@ class MetricsInterceptor(AroundInterceptor):
         method = current.method if current is not None else ""
         began = time.perf_counter()
         self._metrics.rpc_started(method)
-        failure: BaseException | None = None
-        try:
+
+        def tell(code: str) -> None:
+            # Only now: authentication, inside, tells whose call it is.
+            tenant = current.tenant if current is not None else request_context.ANONYMOUS
+            self._metrics.rpc_finished(method, code, tenant, time.perf_counter() - began)
+
+        with telling_code(context, tell):
             yield
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            self._metrics.rpc_finished(
-                method,
-                final_code(context, failure),
-                current.tenant if current is not None else request_context.ANONYMOUS,
-                time.perf_counter() - began,
-            )

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import grpc
 
-from headshot.api.interceptors.wrapping import AroundInterceptor, Context, final_code
+from headshot.api.interceptors.wrapping import AroundInterceptor, Context, telling_code
 from headshot.telemetry import context as request_context
 from headshot.telemetry.tracing import Tracing
 
@@ -34,12 +34,5 @@ class TracingInterceptor(AroundInterceptor):
         if current is None:
             yield
             return
-        with self._tracing.rpc(current):
-            failure: BaseException | None = None
-            try:
-                yield
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                self._tracing.ended(final_code(context, failure))
+        with self._tracing.rpc(current), telling_code(context, self._tracing.ended):
+            yield

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
@@ -108,6 +108,19 @@ async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
     async with aclosing(answers) as responses:  # type: ignore[type-var]
         async for response in responses:
             await context.write(response)
+
+
+@contextmanager
+def telling_code(context: Context, tell: Callable[[str], None]) -> Iterator[None]:
+    """Call `tell` with the name of the code that the RPC inside the block ends with."""
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        tell(final_code(context, failure))
 
 
 def final_code(context: Context, error: BaseException | None) -> str:
