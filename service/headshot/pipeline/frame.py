@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging import framing, geometry, matte_prior
+from headshot.imaging import fog, framing, geometry
 from headshot.imaging.framing import EdgeTouch, FramingSpec, PortraitFrame
 from headshot.pipeline import pictures
 from headshot.pipeline.call import Call
@@ -16,10 +16,6 @@ from headshot.pipeline.engine import Engine
 from headshot.pipeline.team import Composition, TeamMember
 
 Image = NDArray[np.uint8]
-
-# Where a person leaves the photo is known well enough from so many pixels: the same frame as from
-# twice as many, in a quarter of the time.
-_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def subject_touch(alpha: Image, photo: Image, landmarks: NDArray[np.floating]) -
         photo: uint8 [h, w, 3].
         landmarks: [5, 2] in its pixels.
     """
-    decided = matte_prior.reinforce(alpha, photo, landmarks, side=_SIDE)
+    decided = fog.decide(alpha)
     ratio = photo.shape[1] / decided.shape[1]
     found = framing.edges_touched(
         decided.astype(np.float32) / np.float32(255), landmarks / np.float32(ratio)

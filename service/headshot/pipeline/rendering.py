@@ -19,11 +19,11 @@ from headshot.imaging import (
     compose,
     edge_colour,
     flecks,
+    fog,
     foreground,
     framing,
     geometry,
     grain,
-    matte_prior,
     retouch,
     skin,
     tone,
@@ -103,11 +103,13 @@ class Person:
 
 def decide_matte(candidate: Image, alpha_small: Image, frame: PortraitFrame) -> LinearMatte:
     """Return what the network's matte of a candidate comes to; arguments as of `cut_person`."""
-    sure = matte_prior.reinforce(alpha_small, candidate, frame.landmarks)
-    rough = mattes.clean(sure, seed=frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas))
+    face = frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas)
+    rough = mattes.clean(alpha_small, seed=face)
+    # Before the fog is decided: a fog of the background's colours is background, whatever it says.
     kept = flecks.remove(rough, candidate)
     decided = None if kept is rough else flecks.around(rough, kept)
-    return mattes.fit(kept, candidate, decided=decided)
+    sure = mattes.clean(fog.decide(kept), seed=face)
+    return mattes.fit(sure, candidate, decided=decided)
 
 
 def cut_person(

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from headshot.imaging import fog
+from headshot.imaging.framing import FramingSpec, plan_portrait
+from headshot.pipeline import rendering
+
+from tests.unit.craft import material
+
+SIDE = 512
+
+
+def true_matte() -> material.F32:
+    return np.asarray(material.person_alpha(SIDE, strands=False), np.float32)
+
+
+def faded(truth: material.F32) -> material.U8:
+    """Return what an unsure network says: shoulders that fade towards the bottom."""
+    weak = cv2.GaussianBlur(truth, (0, 0), 2)
+    weak[340:] *= np.linspace(1.0, 0.6, SIDE - 340, dtype=np.float32)[:, None]
+    return np.asarray(np.rint(weak * 255), np.uint8)
+
+
+def test_fading_shoulders_become_whole() -> None:
+    truth = true_matte()
+    weak = faded(truth)
+    made = fog.decide(weak)
+    below, inside = np.s_[400:], truth[400:] > 0.99
+    assert weak[below][inside].mean() < 210
+    assert made[below][inside].mean() > 250
+    assert np.abs(made / 255.0 - truth).mean() < 0.4 * np.abs(weak / 255.0 - truth).mean()
+
+
+def test_fog_that_is_less_than_likely_goes() -> None:
+    given = np.zeros((SIDE, SIDE), np.uint8)
+    given[:, 200:] = 255
+    given[100:300, 20:120] = 90
+    made = fog.decide(given)
+    assert made[100:300, 20:120].max() < 10
+    assert np.array_equal(made[:, 250:], given[:, 250:])
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_an_edge_of_hairs_width_is_left_to_the_network(sigma: float) -> None:
+    soft = np.rint(cv2.GaussianBlur(true_matte(), (0, 0), sigma) * 255).astype(np.uint8)
+    assert fog.decide(soft) is soft
+
+
+def test_a_float_matte_stays_float_and_is_decided_alike() -> None:
+    weak = faded(true_matte())
+    made = fog.decide((weak / 255.0).astype(np.float32))
+    assert made.dtype == np.float32
+    assert np.abs(made * 255 - fog.decide(weak)).max() <= 1
+
+
+def test_a_matte_of_another_shape_keeps_its_shape() -> None:
+    weak = cv2.resize(faded(true_matte()), (384, 512))
+    assert fog.decide(weak).shape == (512, 384)
+
+
+def test_fog_of_the_backgrounds_colours_beside_the_head_is_background() -> None:
+    person, landmarks = material.astronaut_portrait(640)
+    truth = material.person_alpha(640, strands=False)
+    wall = material.plain((40, 90, 130))
+    wall[:, ::64], wall[:, 1::64] = (200, 190, 60), (200, 190, 60)
+    wall[::48] = (150, 60, 50)
+    image = material.over(person, truth, wall)
+    leak = np.zeros_like(truth)
+    cv2.ellipse(leak, (150, 200), (60, 120), 0, 0, 360, 0.7, -1)
+    weak = np.maximum(cv2.GaussianBlur(truth, (0, 0), 2), cv2.GaussianBlur(leak, (0, 0), 12))
+    small = np.rint(cv2.resize(weak, (512, 512), interpolation=cv2.INTER_AREA) * 255)
+    box = np.concatenate([landmarks.min(0) - 60, landmarks.max(0) + 60])
+    frame = plan_portrait(landmarks, box, (640, 640), FramingSpec(), canvas=640)
+    frame = replace(frame, landmarks=np.asarray(landmarks, np.float32))
+    matte = rendering.decide_matte(image, small.astype(np.uint8), frame)
+    beside = np.s_[120:240, 80:130]
+    assert small[beside].mean() > 120
+    assert matte.rough[beside].mean() < 0.1
