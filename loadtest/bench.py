@@ -164,12 +164,12 @@ async def _service(settings: Bench) -> list[Row]:
 
 async def _measured(load: str, usage: Usage, work: object) -> Row:
     """Run a load of the service while its memory is watched."""
-    usage.peak_mb = 0.0
+    usage.forget_peak()
     before, own, begun = usage.cpu(), usage.own_cpu(), time.perf_counter()
     task = asyncio.ensure_future(work)  # type: ignore[call-overload]
     while not task.done():
         await asyncio.wait([task], timeout=0.5)
-        usage.memory()
+        usage.note_peak()
     samples: list[Sample] = task.result()
     seconds = time.perf_counter() - begun
     good = [sample for sample in samples if sample.code == "OK"]
