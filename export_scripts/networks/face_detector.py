@@ -12,14 +12,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export_scripts.networks.face_refiner import Refiner, crop_squares, place, refine_both_ways
+from export_scripts.networks.face_refiner import (
+    SECOND_LOOK,
+    Refiner,
+    crop_squares,
+    place,
+    refine_both_ways,
+)
 from export_scripts.networks.layers import convolution
 
 CANVAS = 640
 TOP_K = 64
 CANDIDATES = 32
 # So many of the best are looked at a second time, in a crop around the box of the first look.
-SECOND_LOOKS = 8
+SECOND_LOOKS = 4
 STRIDES = (8, 16, 32, 64)
 # Channels of one prediction: score logit, box (left, top, right, bottom), five landmarks (x, y).
 FIELDS = 15
@@ -66,6 +72,7 @@ class FaceDetector(nn.Module):
         self.smooth = nn.ModuleList(convolution(64, 64) for _ in STRIDES)
         self.predict = nn.ModuleList(nn.Conv2d(64, FIELDS, 1) for _ in STRIDES)
         self.refiner = Refiner()
+        self.closer = Refiner(SECOND_LOOK)
         for layer in self.predict.children():
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
@@ -122,7 +129,7 @@ class ServingModule(nn.Module):
 
     image: uint8 [B,640,640,3] RGB. boxes: float32 [B,64,4] (x1, y1, x2, y2 in canvas pixels);
     scores: float32 [B,64] in 0..1; landmarks: float32 [B,64,5,2]. The CANDIDATES best local
-    maxima of the pyramid are refined, the SECOND_LOOKS best of them twice; rows whose score is
+    maxima of the pyramid are looked at, the SECOND_LOOKS best of them twice; rows whose score is
     below SCORE_FLOOR are zeros.
     """
 
@@ -147,10 +154,10 @@ class ServingModule(nn.Module):
         boxes, _ = decode(chosen, self.cells[index])
         return boxes, best
 
-    def refine(self, x: Tensor, boxes: Tensor) -> Tensor:
-        """Look at boxes [B,N,4] closely: score logit, box and landmarks on the canvas, [B,N,15]."""
+    def look(self, refiner: nn.Module, x: Tensor, boxes: Tensor) -> Tensor:
+        """Look at boxes [B,N,4]: score logit, box and landmarks on the canvas, [B,N,15]."""
         crops, squares = crop_squares(x, boxes)
-        refined = refine_both_ways(self.network.refiner, crops)
+        refined = refine_both_ways(refiner, crops)
         refined = refined.reshape(-1, boxes.shape[1], FIELDS)
         boxes, landmarks = place(refined[..., 1:], squares)
         return torch.cat([refined[..., :1], boxes, landmarks.flatten(2)], dim=-1)
@@ -159,12 +166,15 @@ class ServingModule(nn.Module):
         """Detect; shapes as in the class description."""
         x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         boxes, _ = self.propose(x)
-        first = self.refine(x, boxes)
+        first = self.look(self.network.refiner, x, boxes)
         _, order = torch.topk(first[..., 0], CANDIDATES, dim=1, sorted=True)
         first = torch.gather(first, 1, order.unsqueeze(-1).expand(-1, -1, FIELDS))
-        # The mean of both looks: a face confirms itself when it is centred, a thing often does not.
+        # Both looks must agree on the score: a face confirms itself when it is centred, a thing
+        # often does not. The place is the second look's.
         top, rest = first.split([SECOND_LOOKS, CANDIDATES - SECOND_LOOKS], dim=1)
-        found = torch.cat([(top + self.refine(x, top[..., 1:5])) * 0.5, rest], dim=1)
+        second = self.look(self.network.closer, x, top[..., 1:5])
+        score = (top[..., :1] + second[..., :1]) * 0.5
+        found = torch.cat([torch.cat([score, second[..., 1:]], dim=-1), rest], dim=1)
         score = torch.sigmoid(found[..., 0])
         best, order = torch.topk(score, CANDIDATES, dim=1, sorted=True)
         best = torch.where(best >= SCORE_FLOOR, best, torch.zeros_like(best))

@@ -1,8 +1,9 @@
-"""Second look of the face detector: 64 pixel crops of its candidates to score, box and landmarks.
+"""Two looks of the face detector at its candidates, as 64 pixel crops: score, box, landmarks.
 
 A pyramid network is cheap on the whole canvas but coarse; a small network that sees each candidate
-at the same size tells faces from things and places landmarks well (a cascade, as in Zhang et al.,
-"Joint Face Detection and Alignment Using Multi-task Cascaded Convolutional Networks", 2016).
+at the same size tells faces from things, and a larger one that sees the few best, well centred by
+now, places their landmarks (a cascade, as in Zhang et al., "Joint Face Detection and Alignment
+Using Multi-task Cascaded Convolutional Networks", 2016).
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ CROP = 64
 # Side of the square crop over the longer side of the candidate's box.
 MARGIN = 1.4
 LEVELS = 4  # the canvas and three halvings
+# Layers of `Refiner` for the many candidates and for the few best.
+FIRST_LOOK = (-24, -48, -96, 96, -128)
+SECOND_LOOK = (-32, -64, 64, 64, -128, 128, 128, -128)
 
 
 class Refiner(nn.Module):
-    """Crops [N,3,64,64] in -1..1 to [N,15]: score logit, box and landmarks in crop sides."""
+    """Crops [N,3,64,64] in -1..1 to [N,15]: score logit, box and landmarks in crop sides.
 
-    def __init__(self) -> None:
+    `layers` names each 3x3 convolution by its channels; a negative number halves the resolution,
+    and four of them do.
+    """
+
+    def __init__(self, layers: tuple[int, ...] = FIRST_LOOK) -> None:
         super().__init__()
-        self.features = nn.ModuleList(
-            [
-                convolution(3, 24, 2),
-                convolution(24, 48, 2),
-                convolution(48, 96, 2),
-                convolution(96, 96),
-                convolution(96, 128, 2),
-            ]
-        )
-        self.hidden = nn.Linear(128 * (CROP // 16) ** 2, 192)
+        features, channels = [], 3
+        for layer in layers:
+            features.append(convolution(channels, abs(layer), 2 if layer < 0 else 1))
+            channels = abs(layer)
+        self.features = nn.ModuleList(features)
+        self.hidden = nn.Linear(channels * (CROP // 16) ** 2, 192)
         self.output = nn.Linear(192, 15)
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
@@ -43,7 +47,7 @@ class Refiner(nn.Module):
         x = crops
         for layer in self.features:
             y = layer(x)
-            x = x + y if y.shape[1] == x.shape[1] else y
+            x = x + y if y.shape == x.shape else y
         prediction: Tensor = self.output(torch.relu(self.hidden(x.flatten(1))))
         return prediction
 

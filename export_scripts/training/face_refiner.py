@@ -1,6 +1,6 @@
-"""Train the detector's second look and join it with the pyramid network's weights.
+"""Train the detector's first or second look and join it with the weights of its other parts.
 
-    python -m export_scripts.training.face_refiner --data DIR --pyramid FILE --out DIR
+    python -m export_scripts.training.face_refiner --look second --data DIR --others FILE --out DIR
 
 `--data` holds `patches.npz` (and `hard.npz`) of export_scripts.datasets.face_patches. Writes
 `face_detector.safetensors` below `--out`: the weights that are exported.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,11 +24,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from export_scripts.datasets.face_patches import AROUND, PATCH
-from export_scripts.networks.face_refiner import CROP, MARGIN, Refiner
+from export_scripts.networks.face_refiner import CROP, FIRST_LOOK, MARGIN, SECOND_LOOK, Refiner
 from export_scripts.training.detector_samples import MIRRORED
 from export_scripts.training.photo_noise import degrade
 from export_scripts.training.precision import fast_autocast
-from export_scripts.training.wallclock import WallClockRun
+from export_scripts.training.wallclock import WallClockRun, half
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -35,11 +36,38 @@ BATCH = 192
 LEARNING_RATE = 2e-3
 
 
+@dataclass(frozen=True)
+class Look:
+    """One of the two looks and what it learns from.
+
+    Attributes:
+        part: name of its weights in the detector.
+        layers: of its network.
+        faces, parts: shares of faces and of parts of faces in a batch; the rest are other things.
+        scale, shift: how far the box is off that the crop is cut around, standard deviations of
+            the logarithm of its size and, in sides of the face, of its place.
+    """
+
+    part: str
+    layers: tuple[int, ...]
+    faces: float
+    parts: float
+    scale: float
+    shift: float
+
+
+LOOKS = {
+    "first": Look("refiner", FIRST_LOOK, 0.62, 0.08, 0.16, 0.09),
+    # Sees boxes of the first look, and is there for the landmarks.
+    "second": Look("closer", SECOND_LOOK, 0.74, 0.06, 0.07, 0.04),
+}
+
+
 class CropBatches(IterableDataset[list[Tensor]]):
     """Endless batches: crops uint8 [B,64,64,3], points [B,14], kind [B] (1 face, 0 not)."""
 
-    def __init__(self, data: Path, seed: int) -> None:
-        self.data, self.seed = data, seed
+    def __init__(self, data: Path, look: Look, seed: int) -> None:
+        self.data, self.look, self.seed = data, look, seed
 
     def __iter__(self) -> Iterator[list[Tensor]]:
         cv2.setNumThreads(1)
@@ -54,14 +82,14 @@ class CropBatches(IterableDataset[list[Tensor]]):
             rows = []
             for _ in range(BATCH):
                 roll = rng.random()
-                if roll < 0.62:
+                if roll < self.look.faces:
                     index = int(rng.integers(len(faces)))
-                    rows.append((*face_crop(rng, faces[index], points[index]), 1.0))
-                elif roll < 0.70:
+                    rows.append((*face_crop(rng, self.look, faces[index], points[index]), 1.0))
+                elif roll < self.look.faces + self.look.parts:
                     index = int(rng.integers(len(faces)))
                     rows.append((part_crop(rng, faces[index]), np.zeros(14, np.float32), 0.0))
                 else:
-                    pool = hard if roll > 0.86 else others
+                    pool = hard if rng.random() < 0.47 else others
                     index = int(rng.integers(len(pool)))
                     scale = float(np.exp(rng.normal(0, 0.15)))
                     matrix = crop_matrix(rng, scale, rng.normal(0, 0.08, 2), rng.normal(0, 12))
@@ -110,11 +138,13 @@ def sample(rng: np.random.Generator, patch: Bytes, matrix: npt.NDArray[np.float6
     return degrade(rng, np.asarray(crop, np.uint8), 0.9)
 
 
-def face_crop(rng: np.random.Generator, patch: Bytes, points: Floats) -> tuple[Bytes, Floats]:
-    """Cut a face as a coarse box would find it; returns crop and targets [14]."""
-    scale = float(np.exp(rng.normal(0, 0.16)))
+def face_crop(
+    rng: np.random.Generator, look: Look, patch: Bytes, points: Floats
+) -> tuple[Bytes, Floats]:
+    """Cut a face as the box before this look would find it; returns crop and targets [14]."""
+    scale = float(np.exp(rng.normal(0, look.scale)))
     degrees = float(rng.normal(0, 14)) if rng.random() < 0.7 else 0.0
-    matrix = crop_matrix(rng, scale, np.clip(rng.normal(0, 0.09, 2), -0.3, 0.3), degrees)
+    matrix = crop_matrix(rng, scale, np.clip(rng.normal(0, look.shift, 2), -0.3, 0.3), degrees)
     crop = sample(rng, patch, matrix)
     linear = matrix[:, :2]
     moved = (points * PATCH + PATCH / 2) @ linear.T + matrix[:, 2]
@@ -138,16 +168,18 @@ def part_crop(rng: np.random.Generator, patch: Bytes) -> Bytes:
     return sample(rng, patch, crop_matrix(rng, scale, shift, rng.normal(0, 10)))
 
 
-def train(data: Path, out: Path, minutes: float, seed: int, resume: bool) -> dict[str, Tensor]:
+def train(
+    data: Path, look: Look, out: Path, minutes: float, seed: int, resume: bool
+) -> dict[str, Tensor]:
     """Train until the time is up; returns the averaged weights."""
     torch.manual_seed(seed)
-    network = Refiner().train()
+    network = Refiner(look.layers).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=0.02)
     run = WallClockRun(network, [optimizer], out, minutes=minutes, decay=0.995, save_every=60)
     if resume:
         run.resume()
-    loader = iter(DataLoader(CropBatches(data, seed + run.step_count), None, num_workers=1))
+    loader = iter(DataLoader(CropBatches(data, look, seed + run.step_count), None, num_workers=1))
     bar = tqdm(total=round(minutes * 60), unit="s", mininterval=15, initial=int(run.spent))
     shown: dict[str, float] = {}
     while run.start_step():
@@ -178,7 +210,8 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--pyramid", type=Path, required=True, help="weights of face_detector")
+    parser.add_argument("--look", choices=LOOKS, required=True)
+    parser.add_argument("--others", type=Path, required=True, help="weights of the other parts")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=1)
@@ -186,12 +219,13 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    look = LOOKS[arguments.look]
     average = train(
-        arguments.data, arguments.out, arguments.minutes, arguments.seed, arguments.resume
+        arguments.data, look, arguments.out, arguments.minutes, arguments.seed, arguments.resume
     )
-    pyramid = load_file(arguments.pyramid)
-    joined = {k: v for k, v in pyramid.items() if not k.startswith("refiner.")}
-    joined |= {f"refiner.{k}": v.half().contiguous() for k, v in average.items()}
+    others = load_file(arguments.others)
+    joined = {k: v for k, v in others.items() if not k.startswith(f"{look.part}.")}
+    joined |= {f"{look.part}.{k}": v for k, v in half(average).items()}
     save_file(joined, arguments.out / "face_detector.safetensors")
 
 
