@@ -10,7 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.io  # type: ignore[import-untyped]
+from headshot.imaging import geometry
+from headshot.imaging.framing import FramingSpec, plan_portrait
 from headshot.imaging.matte import clean, refine_alpha
+from headshot.imaging.subject import settle
 
 from export_scripts.datasets.alpha import alpha_on_backdrop
 from export_scripts.datasets.packed import decode_rgb
@@ -18,6 +21,7 @@ from export_scripts.datasets.selfie import SelfieSegmenter
 from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs, snapshot_root
 from export_scripts.datasets.sources import CCP, KODAK, LONDON, WALLPAPERS, read_source
 from export_scripts.datasets.yunet import YuNet
+from export_scripts.evaluation.face_detector import main_face
 from export_scripts.evaluation.runtime import Bytes, Graph
 from export_scripts.metrics import Metric
 
@@ -165,15 +169,47 @@ def measure(matte: Matte, data: Path, teachers: Path) -> list[Metric]:
         ("Vikram single person", single_person_examples(data, detector), 0.93),
     )
     for name, examples, bar in sets:
-        ours, theirs = [], []
+        ours, theirs, framed = [], [], []
         for _, rgb, truth in examples:
             ours.append(person_iou(matte(rgb), truth))
             theirs.append(person_iou(segmenter.mask(rgb), truth))
+            portrait = portrait_of(rgb, truth, detector)
+            if portrait is not None:
+                canvas, wanted, nose = portrait
+                framed.append(person_iou(settled(matte, canvas, nose), wanted))
         metrics += [
             Metric(NAME, f"{name} mIoU ({len(ours)} photos)", float(np.mean(ours)), "", bar),
             Metric(NAME, f"{name} mIoU of the teacher", float(np.mean(theirs))),
+            Metric(NAME, f"{name} mIoU in a headshot ({len(framed)})", float(np.mean(framed))),
         ]
     return [*metrics, *edges(matte, composites(data, segmenter), segmenter)]
+
+
+def portrait_of(
+    rgb: Bytes, truth: Floats, detector: YuNet
+) -> tuple[Bytes, Floats, npt.NDArray[np.floating]] | None:
+    """Return photo and truth framed as the service frames a headshot, and the nose's place.
+
+    None where the teacher sees no face, or one from the side.
+    """
+    face = main_face(detector.detect_at_scales(rgb), rgb.shape)
+    if face is None:
+        return None
+    size = (rgb.shape[1], rgb.shape[0])
+    try:
+        frame = plan_portrait(face[4:14].reshape(5, 2), face[:4], size, FramingSpec())
+    except ValueError:
+        return None
+    side = frame.canvas
+    canvas = geometry.warp(rgb, frame.matrix, (side, side), "replicate")
+    wanted = cv2.warpAffine(truth, np.asarray(frame.matrix, np.float64)[:2], (side, side))
+    return np.asarray(canvas, np.uint8), np.asarray(wanted, np.float32), frame.landmarks[2]
+
+
+def settled(matte: Matte, canvas: Bytes, nose: npt.NDArray[np.floating]) -> Floats:
+    """Return the matte that a headshot is made with, float32 [h,w] in 0..1."""
+    alpha = np.rint(matte(canvas) * 255).astype(np.uint8)
+    return np.asarray(settle(alpha, canvas, nose)[0], np.float32) / np.float32(255)
 
 
 def edges(matte: Matte, examples: Iterable[Example], segmenter: SelfieSegmenter) -> list[Metric]:

@@ -18,14 +18,13 @@ from headshot.imaging import (
     background,
     compose,
     edge_colour,
-    flecks,
-    fog,
     foreground,
     framing,
     geometry,
     grain,
     retouch,
     skin,
+    subject,
     tone,
 )
 from headshot.imaging import matte as mattes
@@ -104,12 +103,8 @@ class Person:
 def decide_matte(candidate: Image, alpha_small: Image, frame: PortraitFrame) -> LinearMatte:
     """Return what the network's matte of a candidate comes to; arguments as of `cut_person`."""
     face = frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas)
-    rough = mattes.clean(alpha_small, seed=face)
-    # Before the fog is decided: a fog of the background's colours is background, whatever it says.
-    kept = flecks.remove(rough, candidate)
-    decided = None if kept is rough else flecks.around(rough, kept)
-    sure = mattes.clean(fog.decide(kept), seed=face)
-    return mattes.fit(sure, candidate, decided=decided)
+    alpha, decided = subject.settle(alpha_small, candidate, face)
+    return mattes.fit(alpha, candidate, decided=decided)
 
 
 def cut_person(
