@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
 
@@ -18,8 +19,41 @@ _GREY = (0.08, 0.92)
 _WIDTH = 0.03
 """Width, over the side, from which an undecided place is no edge."""
 _LIKELY = 0.5
+_UNLIKELY, _BANK = 0.4, 150
+"""A bank of fog whose mean is below the first is background, if it has more pixels than the second
+at which fog is looked for."""
 _SOFT = 1.2
 """Standard deviation of a decided edge, in pixels at which fog is looked for."""
+
+
+def clear(alpha: U8 | F32) -> U8 | F32:
+    """Return the matte without banks of fog that are unlikely as a whole.
+
+    Of a flag beside a cheek one stripe may seem likely; the flag does not.
+
+    Args:
+        alpha: [h, w], uint8 0..255 or float32 0..1.
+
+    Returns:
+        [h, w], dtype of `alpha`; the very array where there is no such bank.
+    """
+    small = _small(alpha)
+    grey, wide = _undecided(small)
+    if not wide.any():
+        return alpha
+    around = np.ones((_window(small), _window(small)), np.uint8)
+    banks = np.asarray((cv2.dilate(wide, around) > 0) & grey, np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(banks, connectivity=8)
+    sums = np.bincount(labels.ravel(), small.ravel(), count)
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    unlikely = (sizes >= _BANK) & (sums < _UNLIKELY * sizes)
+    unlikely[0] = False
+    if not unlikely.any():
+        return alpha
+    gone = np.asarray(unlikely[labels], np.float32)
+    gone = np.maximum(gone, cv2.GaussianBlur(gone, (0, 0), _SOFT))
+    share = cv2.resize(gone, (alpha.shape[1], alpha.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return _as(alpha, alpha.astype(np.float32) * (1 - share))
 
 
 def decide(alpha: U8 | F32) -> U8 | F32:
@@ -31,30 +65,51 @@ def decide(alpha: U8 | F32) -> U8 | F32:
     Returns:
         [h, w], dtype of `alpha`; the very array where there is no fog.
     """
-    height, width = alpha.shape
-    full = np.float32(255 if alpha.dtype == np.uint8 else 1)
-    own = alpha.astype(np.float32) / full
-    ratio = _SIDE / max(height, width)
-    size = (max(16, round(width * ratio)), max(16, round(height * ratio)))
-    small = np.asarray(cv2.resize(own, size, interpolation=cv2.INTER_AREA), np.float32)
+    small = _small(alpha)
     fog = _fog(small)
     if not fog.any():
         return alpha
+    height, width = alpha.shape
+    full = np.float32(255 if alpha.dtype == np.uint8 else 1)
     likely = cv2.GaussianBlur((small > _LIKELY).astype(np.float32), (0, 0), _SOFT)
     share = cv2.resize(fog, (width, height), interpolation=cv2.INTER_LINEAR)
     sure = np.clip(cv2.resize(likely, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
-    decided = (own + share * (sure - own)) * full
+    own = alpha.astype(np.float32)
+    return _as(alpha, own + share * (sure * full - own))
+
+
+def _as(alpha: U8 | F32, values: F32) -> U8 | F32:
     if alpha.dtype == np.uint8:
-        return np.asarray(np.rint(decided), np.uint8)
-    return np.asarray(decided, np.float32)
+        return np.asarray(np.rint(values), np.uint8)
+    return np.asarray(values, np.float32)
+
+
+def _small(alpha: U8 | F32) -> F32:
+    """Return the matte at the size at which fog is looked for, float32 0..1."""
+    height, width = alpha.shape
+    ratio = _SIDE / max(height, width)
+    size = (max(16, round(width * ratio)), max(16, round(height * ratio)))
+    full = np.float32(255 if alpha.dtype == np.uint8 else 1)
+    small = cv2.resize(alpha.astype(np.float32), size, interpolation=cv2.INTER_AREA) / full
+    return np.asarray(small, np.float32)
+
+
+def _window(alpha: F32) -> int:
+    return 2 * int(np.rint(0.5 * _WIDTH * max(alpha.shape))) + 1
+
+
+def _undecided(alpha: F32) -> tuple[NDArray[np.bool_], U8]:
+    """Return where alpha is grey, and 0/1 where most of an edge's width around is."""
+    low, high = _GREY
+    grey = np.asarray((alpha > low) & (alpha < high), bool)
+    window = _window(alpha)
+    return grey, np.asarray(cv2.blur(grey.astype(np.float32), (window, window)) > 0.6, np.uint8)
 
 
 def _fog(alpha: F32) -> F32:
     """Return 0..1: 1 in and beside places that are undecided over more than an edge's width."""
-    low, high = _GREY
-    grey = np.asarray((alpha > low) & (alpha < high), np.float32)
-    window = 2 * round(0.5 * _WIDTH * max(alpha.shape)) + 1
-    wide = np.asarray(cv2.blur(grey, (window, window)) > 0.6, np.uint8)
+    window = _window(alpha)
     around = 2 * window + 1
-    near = cv2.dilate(wide, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (around, around)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (around, around))
+    near = cv2.dilate(_undecided(alpha)[1], disc)
     return np.asarray(cv2.blur(near.astype(np.float32), (window, window)), np.float32)

@@ -22,7 +22,7 @@ def settle(alpha: U8 | F32, image: U8, face: NDArray[np.floating]) -> tuple[U8 |
         ([h0, w0] of the dtype of `alpha`, uint8 [h0, w0]: 1 where scraps were taken off and colour
         has no say any more; None where there were none).
     """
-    whole = clean(alpha, seed=face)
+    whole = clean(fog.clear(alpha), seed=face)
     # Before the fog is decided: a fog of the background's colours is background, whatever it says.
     kept = flecks.remove(whole, image)
     around = None if kept is whole else flecks.around(whole, kept)

@@ -44,10 +44,23 @@ def test_fog_that_is_less_than_likely_goes() -> None:
     assert np.array_equal(made[:, 250:], given[:, 250:])
 
 
+def test_a_bank_of_fog_that_is_unlikely_goes_with_its_likely_stripe() -> None:
+    given = np.zeros((SIDE, SIDE), np.uint8)
+    given[:, 200:] = 255
+    given[100:300, 80:200] = 60
+    given[100:300, 150:175] = 200
+    given[350:450, 100:200] = 170
+    made = fog.clear(given)
+    assert made[105:295, 85:190].max() < 10
+    assert np.array_equal(made[350:450, 110:], given[350:450, 110:])
+    assert fog.clear(made) is made or np.abs(fog.clear(made).astype(int) - made).max() <= 1
+
+
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
 def test_an_edge_of_hairs_width_is_left_to_the_network(sigma: float) -> None:
     soft = np.rint(cv2.GaussianBlur(true_matte(), (0, 0), sigma) * 255).astype(np.uint8)
     assert fog.decide(soft) is soft
+    assert fog.clear(soft) is soft
 
 
 def test_a_float_matte_stays_float_and_is_decided_alike() -> None:
