@@ -169,8 +169,8 @@ class ServingModule(nn.Module):
         first = self.look(self.network.refiner, x, boxes)
         _, order = torch.topk(first[..., 0], CANDIDATES, dim=1, sorted=True)
         first = torch.gather(first, 1, order.unsqueeze(-1).expand(-1, -1, FIELDS))
-        # Both looks must agree on the score: a face confirms itself when it is centred, a thing
-        # often does not. The place is the second look's.
+        # The mean of both scores: a face confirms itself when it is centred, a thing often does
+        # not. The place is the second look's.
         top, rest = first.split([SECOND_LOOKS, CANDIDATES - SECOND_LOOKS], dim=1)
         second = self.look(self.network.closer, x, top[..., 1:5])
         score = (top[..., :1] + second[..., :1]) * 0.5

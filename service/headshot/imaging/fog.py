@@ -53,7 +53,7 @@ def clear(alpha: U8 | F32) -> U8 | F32:
     gone = np.asarray(unlikely[labels], np.float32)
     gone = np.maximum(gone, cv2.GaussianBlur(gone, (0, 0), _SOFT))
     share = cv2.resize(gone, (alpha.shape[1], alpha.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return _as(alpha, alpha.astype(np.float32) * (1 - share))
+    return _like(alpha, alpha.astype(np.float32) * (1 - share))
 
 
 def decide(alpha: U8 | F32) -> U8 | F32:
@@ -75,10 +75,10 @@ def decide(alpha: U8 | F32) -> U8 | F32:
     share = cv2.resize(fog, (width, height), interpolation=cv2.INTER_LINEAR)
     sure = np.clip(cv2.resize(likely, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     own = alpha.astype(np.float32)
-    return _as(alpha, own + share * (sure * full - own))
+    return _like(alpha, own + share * (sure * full - own))
 
 
-def _as(alpha: U8 | F32, values: F32) -> U8 | F32:
+def _like(alpha: U8 | F32, values: F32) -> U8 | F32:
     if alpha.dtype == np.uint8:
         return np.asarray(np.rint(values), np.uint8)
     return np.asarray(values, np.float32)
