@@ -37,6 +37,9 @@ _SHADING = 0.12
 """Share of B that a rim pixel may have from the person's own shading."""
 _SPREADS = (0.006, 0.025, 0.12)
 """Standard deviations, over the side, of the local means that the colours are taken from."""
+_LUMP = 3
+"""Pixels, at the side above, from which what colour would add is no strand."""
+_LUMP_REACH = 6
 _BAND = 192
 
 
@@ -81,9 +84,8 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     back, back_spread = _spread(colours, known_back, side)
     fore, _ = _spread(colours, np.asarray(deep, np.float32), side)
     # The person's colour near the edge, shaded as it is there, without what the matte took along.
-    span = fore - back
-    share = ((colours - back) * span).sum(axis=-1) / np.maximum((span * span).sum(axis=-1), 1.0)
-    shallow = cv2.erode(solid, _disc(_SHALLOW * side), borderValue=1) * (share > 0.75)
+    plain = _share(colours, fore, back) > 0.75
+    shallow = cv2.erode(solid, _disc(_SHALLOW * side), borderValue=1) * plain
     known_fore = np.asarray(np.maximum(deep, shallow), np.float32)
     fore, fore_spread = _spread(colours, known_fore, side)
     contrast = np.linalg.norm(fore - back, axis=-1)
@@ -101,6 +103,8 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     whole -= 0.8 * np.clip(4 * depth, 0, 1) * fore_spread / np.maximum(contrast, 1e-3)
     bounds = np.asarray(np.dstack([none, np.maximum(whole, none + 0.1)]), np.float32)
     trust *= near
+    share = _share(colours, fore, back)
+    trust *= 1 - _lumps(share, bounds, small, np.asarray(trust, np.float32))
     rim = np.asarray(trust * np.clip(1.5 - 5 * depth, 0, 1), np.float32)
     return EdgeColours(fore, back, np.asarray(trust, np.float32), bounds, rim)
 
@@ -244,6 +248,40 @@ def _near_outline(alpha: F32, side: float) -> tuple[F32, F32]:
     into = np.clip((_REACH_IN - inside) / (_FADE * _REACH_IN), 0, 1)
     depth = np.minimum(inside / _REACH_IN, 1)
     return np.asarray(np.minimum(out, into), np.float32), np.asarray(depth, np.float32)
+
+
+def _share(colours: F32, fore: F32, back: F32) -> F32:
+    """Return the share of F in each pixel, float32 [h, w]; beyond 0 and 1 where it is neither."""
+    span = fore - back
+    away = ((colours - back) * span).sum(axis=-1)
+    return np.asarray(away / np.maximum((span * span).sum(axis=-1), 1.0), np.float32)
+
+
+def _lumps(share: F32, bounds: F32, alpha: F32, trust: F32) -> F32:
+    """Return 0..1, 1 where colour would add something solid to the person.
+
+    A network misses strands of hair, which are thin. What is as solid as a star of a flag beside
+    grey hair is something else of the person's colour.
+
+    Args:
+        share: float32 [h, w] of F in each pixel.
+        bounds: of `EdgeColours`.
+        alpha: float32 [h, w], the matte before.
+        trust: of `EdgeColours`.
+    """
+    none, whole = bounds[..., 0], bounds[..., 1]
+    most = share > 0.5 * (none + whole)
+    added = np.asarray((trust > 0.05) & most & (alpha < 0.5), np.uint8)
+    lump = np.asarray(
+        cv2.morphologyEx(added, cv2.MORPH_OPEN, np.ones((_LUMP, _LUMP), np.uint8)), np.uint8
+    )
+    if not lump.any():
+        return np.zeros(alpha.shape, np.float32)
+    beside = np.ones((3, 3), np.uint8)
+    for _ in range(_LUMP_REACH):  # its tips, which are as thin as strands
+        lump = np.minimum(np.asarray(cv2.dilate(lump, beside), np.uint8), added)
+    wide = cv2.dilate(lump, beside).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(wide, (0, 0), 0.7), np.float32)
 
 
 def _disc(radius: float) -> U8:

@@ -54,6 +54,22 @@ def test_strands_before_a_backdrop_are_found_again() -> None:
     assert np.abs(found - truth)[edge].mean() < 0.25 * np.abs(rough - truth)[edge].mean()
 
 
+def test_a_star_of_the_hairs_colour_beside_it_is_not_taken_for_hair() -> None:
+    truth = strands()
+    image, rough = picture(truth, plain((30, 40, 90)), (226, 224, 220)), as_a_network_sees_it(truth)
+    tips = np.arange(10) * np.pi / 5
+    reach = np.where(np.arange(10) % 2, 10, 26)
+    star = np.stack([SIDE // 2 + 172 + reach * np.cos(tips), SIDE // 2 + reach * np.sin(tips)], 1)
+    with_star = image.copy()
+    cv2.fillPoly(with_star, [np.rint(star).astype(np.int32)], (228, 226, 222), cv2.LINE_AA)
+    arms = (truth < 0.05) & (np.abs(with_star.astype(int) - image).max(axis=2) > 60)
+    found = edge_colour.decide(with_star, rough, edge_colour.gather(with_star, rough))
+    assert arms.sum() > 500
+    assert found[arms].mean() < rough[arms].mean() + 0.05
+    strand = (truth > 0.5) & (rough < 0.3) & ~arms
+    assert found[strand].mean() > 0.75
+
+
 def test_it_serves_any_resolution() -> None:
     truth = strands()
     image, rough = picture(truth, plain((222, 224, 220))), as_a_network_sees_it(truth)
