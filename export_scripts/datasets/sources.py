@@ -36,6 +36,9 @@ CCP = Source("ccp", "bearpaw/clothing-co-parsing", r"^photos/\d{4}\.jpg$")
 CELEBA = Source("celeba", "matush97/faceRecognition", r"^Celeb/.*\.jpg$")
 UTKFACE = Source("utkface", "mattans/AgeProgression", r"^data/UTKFace/unlabeled/.*\.jpg$")
 WALLPAPERS = Source("wallpapers", "elementary/wallpapers", r"\.(jpe?g|png)$", history=True)
+BUDGIE = Source(
+    "budgie", "BuddiesOfBudgie/budgie-backgrounds", r"^backgrounds/.*\.jpe?g$", history=True
+)
 BSDS = Source("bsds", "BIDS/BSDS500", r"^BSDS500/data/images/(train|test)/.*\.jpg$")
 CID22 = Source("cid22", "imazen/codec-corpus", r"^CID22/CID22-512/.*\.png$")
 CLIC = Source("clic", "imazen/codec-corpus", r"^clic2025/.*\.png$")
@@ -70,7 +73,7 @@ def in_test_split(source: Source, path: str, split: dict[str, Any]) -> bool:
     if source is WALLPAPERS:
         digest = hashlib.sha256(Path(path).name.lower().encode()).digest()
         return digest[0] / 256 < WALLPAPER_TEST_SHARE
-    return source in (KODAK, LFW)
+    return source in (BUDGIE, KODAK, LFW)
 
 
 def read_source(
