@@ -8,13 +8,14 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import grpc
 import typer
 import uvloop
 from google.protobuf import json_format
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 
 from headshot.api.gateway import Gateway, run_gateway, serve_until
@@ -64,7 +65,9 @@ def _settings(changes: list[str] | None, **given: Any) -> Settings:
             "  " + ": ".join(part for part in (".".join(map(str, e["loc"])), e["msg"]) if part)
             for e in error.errors()
         ]
-        raise typer.BadParameter("settings are not as documented:\n" + "\n".join(lines)) from None
+    except SettingsError as error:
+        lines = [f"  {error}"]
+    raise typer.BadParameter("settings are not as documented:\n" + "\n".join(lines))
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -72,13 +75,20 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     try:
         return uvloop.run(work())
     except (HeadshotError, HeadshotCallError, InsecureListenError, RuntimeError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
-        raise typer.Exit(1) from None
+        _fail(error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    # The text is no markup: rich would take the brackets of "headshot[c2pa]" for a style.
+    console.print(str(error), style="red", markup=False, highlight=False)
+    raise typer.Exit(1) from None
 
 
 @app.command()
 def serve(
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings.", exists=True, dir_okay=False)
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address of the gRPC port.")] = None,
     port: Annotated[int | None, typer.Option(help="gRPC port; 0 picks a free one.")] = None,
     operations_port: Annotated[int | None, typer.Option(help="Port of /metrics, /readyz.")] = None,
@@ -308,6 +318,5 @@ def inspect(
     try:
         found = read_metadata(file.read_bytes())
     except HeadshotError as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
-        raise typer.Exit(1) from None
+        _fail(error)
     typer.echo(json.dumps(found, indent=2, default=str))

@@ -7,23 +7,46 @@ and so are variables that look like a misspelt setting.
 from __future__ import annotations
 
 import difflib
+import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+CONFIG_VARIABLE = "HEADSHOT_CONFIG"
 _CORES = len(os.sched_getaffinity(0))
 _PREFIX = "HEADSHOT_"
 # Variables of the command line and of the embedded server's backends, which are no settings.
 _NO_SETTINGS = frozenset({"triton_facts_dir"})
 _ALIKE = 0.8
+# An address may begin with a bracket, too: [::1]:8001.
+_JSON_LIST = re.compile(r"\s*\[\s*[\]\"]")
+
+
+def _listed(value: object) -> object:
+    """Return the items of a list that is given as text, JSON or with commas between them."""
+    if not isinstance(value, str):
+        return value
+    if not _JSON_LIST.match(value):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"is not a JSON list: {error}") from None
+
+
+# NoDecode: the variable's text comes to `_listed` as it is, as the command line's does.
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Settings(BaseSettings):
@@ -33,7 +56,6 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX,
         extra="forbid",
         frozen=True,
-        toml_file=os.environ.get("HEADSHOT_CONFIG"),
     )
 
     # Listening
@@ -51,10 +73,9 @@ class Settings(BaseSettings):
     reflection: bool = Field(True, description="Serve gRPC reflection.")
 
     # Triton
-    triton_url: Annotated[
-        tuple[str, ...],
-        Field(description="External Triton servers, host:port; empty runs one here."),
-    ] = ()
+    triton_url: Texts = Field(
+        (), description="External Triton servers, host:port; empty runs one here."
+    )
     model_repository: Path = Field(
         Path("model_repository"), description="Model folder for the embedded Triton."
     )
@@ -92,7 +113,9 @@ class Settings(BaseSettings):
     styles: Path | None = Field(None, description="Folder of an organisation's own style guides.")
     cmyk_profile: Path | None = Field(None, description="ICC profile for CMYK renditions.")
     c2pa_certificate: Path | None = Field(
-        None, description="PEM chain that signs content credentials (C2PA); unsigned when empty."
+        None,
+        description="PEM chain that signs content credentials (C2PA), with the extra "
+        "headshot[c2pa]; unsigned when empty.",
     )
     c2pa_key: Path | None = Field(None, description="PEM private key of that chain.")
     c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = (
@@ -129,7 +152,10 @@ class Settings(BaseSettings):
 
     # Telemetry
     log_level: str = Field("info", description="debug, info, warning or error.")
-    otlp_endpoint: str | None = Field(None, description="OTLP endpoint; tracing is off when empty.")
+    otlp_endpoint: str | None = Field(
+        None,
+        description="OTLP endpoint of traces, with the extra headshot[tracing]; off when empty.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -162,5 +188,22 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: arguments, environment, TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Order the sources: arguments, environment, TOML file.
+
+        Raises:
+            SettingsError: a file is named and cannot be read as TOML.
+        """
+        named = settings_cls.model_config.get("toml_file") or os.environ.get(CONFIG_VARIABLE)
+        sources = (init_settings, env_settings)
+        return (*sources, _toml(settings_cls, Path(str(named)))) if named else sources
+
+
+def _toml(settings_cls: type[BaseSettings], path: Path) -> TomlConfigSettingsSource:
+    """Return the settings of a file that must be there: pydantic-settings passes over others."""
+    try:
+        with path.open("rb"):
+            return TomlConfigSettingsSource(settings_cls, path)
+    except OSError as error:
+        raise SettingsError(f"the settings file {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"the settings file {path} is not TOML: {error}") from None

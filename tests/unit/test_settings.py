@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import typer.testing
+from headshot import cli
 from headshot.config import Settings
 from headshot.v1 import photo_pb2, rules_pb2
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 
 @pytest.mark.parametrize(
@@ -41,3 +46,89 @@ def test_variables_of_others_that_share_the_prefix_are_left_alone(
     for name in ("HEADSHOT_SERVICE_HOST", "HEADSHOT_CACHE", "HEADSHOT_TRITON_FACTS_DIR"):
         monkeypatch.setenv(name, "x")
     assert Settings().require_consent is False
+
+
+@pytest.mark.parametrize("text", ["a:1,b:2", " a:1 , b:2,", '["a:1", "b:2"]'])
+def test_a_list_is_given_as_text_with_commas_or_as_json(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert started(["--set", f"triton_url={text}"], monkeypatch).triton_url == ("a:1", "b:2")
+    monkeypatch.setenv("HEADSHOT_TRITON_URL", text)
+    assert started([], monkeypatch).triton_url == ("a:1", "b:2")
+
+
+def test_an_address_in_brackets_is_no_json_and_nothing_is_an_empty_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert started(["--set", "triton_url=[::1]:8001"], monkeypatch).triton_url == ("[::1]:8001",)
+    assert started(["--set", "triton_url="], monkeypatch).triton_url == ()
+
+
+def test_a_file_of_settings_is_read_where_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "headshot.toml"
+    path.write_text('require_consent = true\ntriton_url = ["a:1"]')
+    monkeypatch.setenv("HEADSHOT_CONFIG", str(path))
+    assert started([], monkeypatch).require_consent
+    monkeypatch.delenv("HEADSHOT_CONFIG")
+    settings = started(["--config", str(path), "--set", "workers=2"], monkeypatch)
+    assert (settings.require_consent, settings.triton_url, settings.workers) == (True, ("a:1",), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(None, "No such file"), ("workers: 2", "not TOML"), ("wrkers = 2", "wrkers")],
+    ids=["missing", "another format", "unknown key"],
+)
+def test_a_file_of_settings_that_is_missing_or_wrong_stops_the_start_in_plain_words(
+    text: str | None, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "headshot.toml"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setenv("HEADSHOT_CONFIG", str(path))
+    assert reason in refused([], monkeypatch)
+    if text is None:
+        monkeypatch.delenv("HEADSHOT_CONFIG")
+        assert "does not exist" in refused(["--config", str(path)], monkeypatch)
+
+
+def test_a_broken_list_stops_the_start_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSHOT_TRITON_URL", '["a:1"')
+    assert "triton_url" in refused([], monkeypatch)
+
+
+def started(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return the settings that `headshot serve` would serve with."""
+    result, settings = serve(arguments, monkeypatch)
+    assert result.exit_code == 0, result.output
+    (one,) = settings
+    return one
+
+
+def refused(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what `headshot serve` says as it refuses to start, its lines joined."""
+    result, settings = serve(arguments, monkeypatch)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert settings == []
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+def serve(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> tuple[typer.testing.Result, list[Settings]]:
+    """Run `headshot serve` up to where it would begin to serve."""
+    settings: list[Settings] = []
+
+    async def begin(given: Settings) -> None:
+        settings.append(given)
+
+    async def begin_alone(_stop: object, given: Settings, _started: object) -> None:
+        settings.append(given)
+
+    monkeypatch.setattr(cli, "serve_with_workers", begin)
+    monkeypatch.setattr(cli, "serve_until", begin_alone)
+    monkeypatch.setattr(Settings, "model_config", dict(Settings.model_config))
+    return CliRunner().invoke(cli.app, ["serve", *arguments]), settings

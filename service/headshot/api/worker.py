@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 
 import uvloop
 
 from headshot.api.gateway import Gateway, serve_until
-from headshot.config import Settings
+from headshot.config import CONFIG_VARIABLE, Settings
 from headshot.telemetry import logs
 
 
@@ -30,6 +31,8 @@ async def _work(settings: Settings) -> None:
 
 def main() -> None:
     """Read the settings and serve until told to stop."""
+    # The supervisor has read the file; by the time of a restart it may be gone.
+    os.environ.pop(CONFIG_VARIABLE, None)
     settings = Settings.model_validate_json(sys.stdin.readline())
     logs.configure(settings.log_level)
     uvloop.run(_work(settings))
