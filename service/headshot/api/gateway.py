@@ -24,8 +24,10 @@ from headshot.api.servicer import HeadshotServicer
 from headshot.api.session import Sessions
 from headshot.api.templates import Templates
 from headshot.config import Settings
+from headshot.core_dumps import forbid_core_dumps
 from headshot.deadline import Deadline
 from headshot.errors import ModelContractError
+from headshot.extras import check_extras
 from headshot.models.licences import LicenceError, LicenceMode, check_served
 from headshot.models.manifest import load_manifest
 from headshot.pipeline.engine import Engine
@@ -104,10 +106,13 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
 
     Raises:
         InsecureListenError: the address is not allowed without TLS and credentials.
+        MissingExtraError: a setting needs packages that are not installed.
         ModelContractError: the served models are not what the gateway expects.
         ModelUnavailableError: Triton did not become ready.
     """
     check_addresses(settings)
+    check_extras(settings)
+    forbid_core_dumps()
     # One pool of threads works on pixels; OpenCV's own threads would only compete with it and with
     # the model runtime.
     cv2.setNumThreads(1)

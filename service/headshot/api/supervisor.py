@@ -17,6 +17,8 @@ from typing import Any
 
 from headshot.api.gateway import check_addresses, embedded_triton, free_shared_port
 from headshot.config import Settings
+from headshot.core_dumps import forbid_core_dumps
+from headshot.extras import check_extras
 from headshot.telemetry import multiprocess
 from headshot.telemetry.http import Health, OperationsServer
 from headshot.telemetry.logs import get_logger
@@ -83,6 +85,8 @@ class Worker:
 async def serve_with_workers(settings: Settings) -> None:
     """Serve with several processes until SIGTERM or SIGINT."""
     check_addresses(settings)
+    check_extras(settings)
+    forbid_core_dumps()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

@@ -150,6 +150,16 @@ class OtelTracing:
             end()
 
 
+def is_available() -> bool:
+    """Whether the `tracing` extra is installed: the SDK and the exporter."""
+    try:
+        import opentelemetry.exporter.otlp.proto.grpc.trace_exporter  # noqa: PLC0415
+        import opentelemetry.sdk.trace.export  # noqa: F401, PLC0415
+    except ImportError:
+        return False
+    return True
+
+
 def configure(endpoint: str | None, *, service: str = "headshot", ratio: float = 1.0) -> Tracing:
     """Return the tracing to use.
 
