@@ -68,7 +68,7 @@ TORCH_CUDA := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cub
 TORCH_PLAIN := filelock fsspec jinja2 lazy-importer markupsafe mpmath networkx setuptools sympy typing-extensions
 
 lock: $(VENV)/.installed  ## Renew the pinned, hashed requirements (needs uv)
-	@$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	@$(COMPILE) --extra c2pa --extra tracing pyproject.toml -o requirements/runtime.txt
 	@$(COMPILE) pyproject.toml requirements/dev.in -o requirements/dev.txt
 	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) -c requirements/runtime.txt pyproject.toml requirements/train.in requirements/torch.txt -o requirements/train.txt
 	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) requirements/export.in requirements/torch.txt -o requirements/export.txt

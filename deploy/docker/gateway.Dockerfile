@@ -1,4 +1,5 @@
-# The gateway alone: Python and pinned packages, no Triton, no models. Build from the repository root:
+# The gateway alone: Python and pinned packages (those of the extras c2pa and tracing, too), no Triton,
+# no models. Build from the repository root:
 #   docker build -f deploy/docker/gateway.Dockerfile -t headshot-gateway:0.1.0 .
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 

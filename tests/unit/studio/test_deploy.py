@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,20 @@ def test_a_bad_dockerfile_is_named(tmp_path: Path, text: str, problem: str) -> N
     path = tmp_path / "Dockerfile"
     path.write_text(text.replace("'", '"'))
     assert any(problem in found for found in dockerfiles.problems(path, tmp_path))
+
+
+def test_the_gateway_image_has_the_packages_of_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    dockerfile = (DEPLOY / "docker" / "gateway.Dockerfile").read_text()
+    (pinned,) = re.findall(r"--require-hashes -r (\S+)", dockerfile)
+    installed = set(re.findall(r"^([\w-]+)==", (ROOT / pinned).read_text(), re.MULTILINE))
+    wanted = {
+        re.split(r"[<>=]", item)[0]
+        for items in project["optional-dependencies"].values()
+        for item in items
+    }
+    assert "c2pa-python" in wanted
+    assert wanted <= installed
 
 
 def test_the_compose_file_has_no_problems() -> None:
