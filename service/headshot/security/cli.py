@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from headshot.security.credentials import load_credentials, new_api_key
 from headshot.security.keyring import new_key
-from headshot.telemetry.audit import key_from_environment, verify
+from headshot.telemetry.audit import GENESIS, key_from_environment, verify
 
 keys_app = typer.Typer(help="Make keys; check files that hold them.", no_args_is_help=True)
 
@@ -54,11 +54,15 @@ def check(
 
 @keys_app.command("audit")
 def audit(
-    log: Annotated[Path, typer.Argument(help="Audit log.", exists=True)],
+    log: Annotated[Path, typer.Argument(help="Audit log.", exists=True, dir_okay=False)],
+    after: Annotated[
+        str,
+        typer.Option(help="Head of the file before this one; without it the chain begins here."),
+    ] = GENESIS,
 ) -> None:
     """Check an audit log's chain; HEADSHOT_AUDIT_KEY (hex) holds the key of a keyed log."""
     with log.open("rb") as lines:
-        verdict = verify(lines, key_from_environment(), start=None)
+        verdict = verify(lines, key_from_environment(), start=after)
     typer.echo(json.dumps(dataclasses.asdict(verdict)))
     if not verdict.ok:
         raise typer.Exit(1)

@@ -3,13 +3,16 @@
 One JSON object a line, appended with O_APPEND under a file lock, so that several workers can share
 a file. Each record holds the hash of the one before it: a changed, removed or inserted line shows
 (`verify`). With a key the hash is an HMAC, which somebody without the key cannot recompute. A cut
-tail does not show by itself: compare with a copy on another machine.
+tail does not show by itself: compare with a copy on another machine. Of a record that cannot be
+written whole nothing stays.
 
-Records never hold pixels, vectors, file names or secrets: only the fields of `AuditRecord`.
+Records never hold pixels, vectors, file names or secrets: only the fields of `AuditRecord`. The
+consent reference is kept as the caller gave it, since it must be found again in the caller's files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import hmac
@@ -30,6 +33,7 @@ from headshot.telemetry.redaction import clean_text
 GENESIS: Final = "0" * 64
 _TAIL_BYTES: Final = 8192
 _MAX_FIELD: Final = 200
+_VERBATIM: Final = frozenset({"consent_reference"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -82,8 +86,10 @@ class AuditVerdict:
         ok: True when every record follows from the one before it.
         records: intact records, counted from the first.
         bad_line: number of the first line that does not fit, from 1; 0 when all do.
-        head: hash of the last intact record.
+        head: hash of the last intact record; what the first record of the next file follows.
         reason: why the bad line does not fit; empty when all do.
+        first: sequence number of the first whole record; 0 where there is none.
+        follows: hash that this record says it follows; empty where there is none.
     """
 
     ok: bool
@@ -91,6 +97,8 @@ class AuditVerdict:
     bad_line: int
     head: str
     reason: str
+    first: int = 0
+    follows: str = ""
 
 
 def key_from_environment() -> bytes | None:
@@ -165,19 +173,49 @@ class AuditLog:
 
     def _append(self, record: AuditRecord) -> tuple[int, str]:
         with self._lock:
-            self._reopen_if_moved()
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._take_file()
             try:
-                self._catch_up()
                 line, digest = self._line(record)
-                _write_all(self._file, line)
+                self._write(line)
                 self._seq += 1
                 self._head = digest
-                self._size += len(line)
-                self._sync()
             finally:
                 fcntl.flock(self._file, fcntl.LOCK_UN)
             return self._seq, digest
+
+    def _take_file(self) -> None:
+        """Lock the file that is at the path now, and know the chain's head in it.
+
+        After a rotation that is another file than last time. The head of the old one is learnt
+        first, under its lock: whoever gets that lock later sees the rotation and does not write.
+        """
+        if self._file < 0:
+            raise OSError("the audit log is closed")
+        while True:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            try:
+                self._catch_up()
+                if not self._moved():
+                    return
+                # The new one first: where it cannot be opened, the old descriptor stays valid.
+                old = self._file
+                self._open()
+            except BaseException:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+                raise
+            os.close(old)  # which unlocks it
+
+    def _write(self, line: bytes) -> None:
+        """Append a line, or nothing: half of one (a full disk) would end what can be verified."""
+        try:
+            _write_all(self._file, line)
+            self._sync()
+        except OSError:
+            before, self._size = self._size, -1
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, before)
+            raise
+        self._size += len(line)
 
     def close(self) -> None:
         """Flush and close the file."""
@@ -192,20 +230,13 @@ class AuditLog:
         self._file = os.open(self._path, flags, 0o600)
         self._size = -1
 
-    def _reopen_if_moved(self) -> None:
-        """Follow log rotation: when the path is another file now, go on there, same chain."""
-        if self._file < 0:
-            raise OSError("the audit log is closed")
+    def _moved(self) -> bool:
+        """Tell whether log rotation has put another file, or none, at the path."""
         try:
             there = self._path.stat()
         except FileNotFoundError:
-            there = None
-        here = os.fstat(self._file)
-        if there is None or (there.st_ino, there.st_dev) != (here.st_ino, here.st_dev):
-            # The new one first: where it cannot be opened, the old descriptor stays valid.
-            old = self._file
-            self._open()
-            os.close(old)
+            return True
+        return not os.path.samestat(there, os.fstat(self._file))
 
     def _catch_up(self) -> None:
         """Learn the chain's head when another worker has written since."""
@@ -229,7 +260,7 @@ class AuditLog:
         fields: dict[str, Any] = {
             "seq": self._seq + 1,
             "time": round(self._clock(), 3),
-            **{name: _field(value) for name, value in asdict(record).items()},
+            **{name: _field(name, value) for name, value in asdict(record).items()},
             "prev": self._head,
         }
         digest = chain_hash(fields, self._key)
@@ -263,20 +294,33 @@ def verify(
         key: the HMAC key the log was written with.
         start: hash the first record must follow; None accepts any (a rotated file).
     """
-    head, count, number = start, 0, 0
+    head, count, first, follows = start, 0, 0, ""
+    bad_line, reason = 0, ""
     for number, raw in enumerate(lines, 1):
         if not raw.strip():
             continue
         found = _parse(raw)
         if found is None:
-            return AuditVerdict(False, count, number, head or "", "not a whole record")
-        if head is not None and found["prev"] != head:
-            return AuditVerdict(False, count, number, head, "a record before it is missing")
-        if not hmac.compare_digest(str(found["hash"]), chain_hash(found, key)):
-            return AuditVerdict(False, count, number, head or "", "changed, or another key")
+            bad_line, reason = number, "not a whole record"
+            break
+        if not first:
+            first, follows = int(found["seq"]), str(found["prev"])
+        reason = _misfit(found, head, key)
+        if reason:
+            bad_line = number
+            break
         head = str(found["hash"])
         count += 1
-    return AuditVerdict(True, count, 0, head or GENESIS, "")
+    return AuditVerdict(not reason, count, bad_line, head or GENESIS, reason, first, follows)
+
+
+def _misfit(record: dict[str, Any], head: str | None, key: bytes | None) -> str:
+    """Return why a record does not follow from `head`; empty when it does."""
+    if head is not None and record["prev"] != head:
+        return "records before it are missing"
+    if record["hash"] != chain_hash(record, key):
+        return "changed, or another key"
+    return ""
 
 
 def _parse(raw: bytes) -> dict[str, Any] | None:
@@ -286,13 +330,14 @@ def _parse(raw: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict) or not {"seq", "prev", "hash"} <= found.keys():
         return None
-    return found
+    return found if isinstance(found["seq"], int) else None
 
 
-def _field(value: object) -> object:
-    if isinstance(value, str):
-        return clean_text(_CONTROL.sub(" ", value), paths=True)[:_MAX_FIELD]
-    return value
+def _field(name: str, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = _CONTROL.sub(" ", value)
+    return (text if name in _VERBATIM else clean_text(text, paths=True))[:_MAX_FIELD]
 
 
 def _write_all(file: int, data: bytes) -> None:

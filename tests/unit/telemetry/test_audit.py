@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
+import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,10 +113,64 @@ def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o600
 
 
+def test_two_workers_go_on_with_one_chain_after_a_rotation(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    one, two = (AuditLog(path, fsync=Fsync.NEVER) for _ in range(2))
+    one.append(RECORD)
+    two.append(RECORD)
+    path.rename(tmp_path / "audit.1")
+    assert [one.append(RECORD)[0], two.append(RECORD)[0], one.append(RECORD)[0]] == [3, 4, 5]
+    one.close()
+    two.close()
+    before = verify((tmp_path / "audit.1").read_bytes().splitlines())
+    after = verify(path.read_bytes().splitlines(), start=before.head)
+    assert (before.ok, before.records, after.ok, after.records) == (True, 2, True, 3)
+    assert (after.first, after.follows) == (3, before.head)
+
+
+def test_a_record_that_waited_while_the_log_was_rotated_goes_into_the_new_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit"
+    log = AuditLog(path, fsync=Fsync.NEVER)
+    log.append(RECORD)
+    with path.open("rb") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        written = pool.submit(log.append, RECORD)
+        with pytest.raises(TimeoutError):
+            written.result(timeout=0.2)
+        path.rename(tmp_path / "audit.1")
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert written.result(timeout=10)[0] == 2
+    log.close()
+    assert len((tmp_path / "audit.1").read_bytes().splitlines()) == 1
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+def test_a_disk_that_fills_within_a_record_leaves_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    log = AuditLog(path, fsync=Fsync.NEVER)
+    log.append(RECORD)
+    whole = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores SIGXFSZ: the write is cut short, and the next one fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 40, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            log.append(RECORD)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == whole
+    assert log.append(RECORD)[0] == 2
+    log.close()
+    verdict = verify(path.read_bytes().splitlines())
+    assert (verdict.ok, verdict.records) == (True, 2)
+
+
 def test_blobs_and_line_breaks_do_not_get_into_a_record(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     log = AuditLog(path, fsync=Fsync.NEVER)
-    log.append(AuditRecord("r", "t", "c", "s/M", "OK", consent_reference="A" * 100 + '\n{"seq":9}'))
+    log.append(AuditRecord("r", "t", "c", "s/M", "OK", 'C\n{"seq":9}', style="A" * 100))
     log.close()
     lines = path.read_bytes().splitlines()
     assert len(lines) == 1
@@ -121,14 +178,54 @@ def test_blobs_and_line_breaks_do_not_get_into_a_record(tmp_path: Path) -> None:
     assert verify(lines).ok
 
 
+@pytest.mark.parametrize("reference", ["A1b2C3d4" * 16, "Bearer 12345", "/consents/17/a b.pdf", ""])
+def test_a_consent_reference_is_kept_as_it_was_given(reference: str, tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    log = AuditLog(path, fsync=Fsync.NEVER)
+    log.append(AuditRecord("r", "t", "c", "s/M", "OK", consent_reference=reference))
+    log.close()
+    assert json.loads(path.read_bytes())["consent_reference"] == reference
+
+
+@pytest.mark.parametrize(
+    "change", [{"seq": "1"}, {"seq": None}, {"hash": "\ud800"}, {"hash": 5}, {"prev": []}], ids=str
+)
+def test_a_record_of_odd_values_is_named_like_any_that_was_changed(
+    change: dict[str, object], tmp_path: Path
+) -> None:
+    lines = written(tmp_path / "audit", 3)
+    lines[1] = json.dumps(json.loads(lines[1]) | change).encode()
+    verdict = verify(lines)
+    assert (verdict.ok, verdict.bad_line) == (False, 2)
+
+
+def checked(path: Path, *arguments: str) -> tuple[int, dict[str, object]]:
+    """Return exit code and verdict of `headshot keys audit`."""
+    result = CliRunner().invoke(keys_app, ["audit", str(path), *arguments])
+    return result.exit_code, json.loads(result.stdout)
+
+
 def test_the_command_line_tells_a_good_log_from_a_bad_one(tmp_path: Path) -> None:
     path = tmp_path / "audit"
     lines = written(path, 3)
-    assert CliRunner().invoke(keys_app, ["audit", str(path)]).exit_code == 0
+    assert checked(path)[0] == 0
     path.write_bytes(lines[0] + lines[2])
-    result = CliRunner().invoke(keys_app, ["audit", str(path)])
-    assert result.exit_code == 1
-    assert json.loads(result.stdout)["bad_line"] == 2
+    code, verdict = checked(path)
+    assert (code, verdict["bad_line"]) == (1, 2)
+
+
+def test_the_command_line_accepts_a_log_without_its_beginning_only_after_what_came_before(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "audit"
+    lines = written(path, 3)
+    head = str(json.loads(lines[0])["hash"])
+    path.write_bytes(b"".join(lines[1:]))
+    code, verdict = checked(path)
+    assert (code, verdict["bad_line"], verdict["first"], verdict["follows"]) == (1, 1, 2, head)
+    assert checked(path, "--after", head)[0] == 0
+    path.write_bytes(lines[2])
+    assert checked(path, "--after", head)[0] == 1
 
 
 def test_records_are_counted_also_those_that_cannot_be_written(tmp_path: Path) -> None:
