@@ -260,12 +260,20 @@ class AsyncHeadshotClient:
         items: Iterable[pb.TeamItem],
         timeout_s: float | None = None,
     ) -> AsyncIterator[pb.CreateHeadshotsResponse]:
-        """Make a team's headshots; yields each outcome as it comes. Never retried."""
+        """Make a team's headshots; yields each outcome as it comes. Never retried.
+
+        What iterating over `items` raises ends the call and is raised here.
+        """
+        failed: list[Exception] = []
 
         async def messages() -> AsyncIterator[pb.CreateHeadshotsRequest]:
             yield pb.CreateHeadshotsRequest(settings=settings)
-            for item in items:
-                yield pb.CreateHeadshotsRequest(item=item)
+            try:
+                for item in items:
+                    yield pb.CreateHeadshotsRequest(item=item)
+            except Exception as error:
+                failed.append(error)  # gRPC itself only cancels the call
+                raise
 
         call = self.stub.CreateHeadshots(
             messages(), timeout=timeout_s or self._timeout_s, metadata=self._metadata
@@ -273,6 +281,10 @@ class AsyncHeadshotClient:
         try:
             async for response in call:
                 yield response
+        except asyncio.CancelledError:
+            if failed:
+                raise failed[0] from None
+            raise
         except grpc.aio.AioRpcError as error:
             raise HeadshotCallError(error) from None
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
@@ -31,6 +32,11 @@ class Failing(headshot_service_pb2_grpc.HeadshotServiceServicer):
         if self.answers_first:
             yield pb.CreateHeadshotResponse(stage=pb.StageEvent(stage="decode"))
         await status.abort(context, self.error)
+
+    async def CreateHeadshots(self, requests, context):
+        async for message in requests:
+            if message.HasField("item"):
+                yield pb.CreateHeadshotsResponse(item_id=message.item.item_id)
 
 
 @pytest.fixture
@@ -86,6 +92,19 @@ async def test_all_attempts_of_a_call_share_its_deadline(server):
             await client.create_headshot(pb.CreateHeadshotRequest())
     assert servicer.calls == 2  # no attempt could begin before the deadline
     assert caught.value.retry_after_s == pytest.approx(30.0)
+
+
+def one_good_and_one_missing(folder):
+    yield pb.TeamItem(item_id="one")
+    yield pb.TeamItem(item_id="two", photos=[photo(folder / "missing.jpg")])
+
+
+async def test_an_error_in_the_callers_own_items_reaches_the_caller(server, tmp_path):
+    _, address = server
+    async with AsyncHeadshotClient(address) as client, asyncio.timeout(10):
+        outcomes = client.create_headshots(pb.TeamSettings(), one_good_and_one_missing(tmp_path))
+        with pytest.raises(FileNotFoundError, match=r"missing\.jpg"):
+            _ = [outcome async for outcome in outcomes]
 
 
 @pytest.mark.parametrize(
