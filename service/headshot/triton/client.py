@@ -315,9 +315,14 @@ class InferenceClient:
         return estimated((now - sent_ns) / 1e9, self._window.averages(endpoint.url, model))
 
     async def _sample(self) -> None:
-        """Read the statistics of servers that answered without facts since the last reading."""
+        """Read the statistics of servers that answered without facts since the last reading.
+
+        Shared memory is swept at the same pace.
+        """
         while True:
             await asyncio.sleep(_SAMPLE_S)
+            if self.shared_memory is not None:
+                self.shared_memory.sweep()
             endpoints, self._unmeasured = self._unmeasured, set()
             for endpoint in endpoints:
                 with contextlib.suppress(ModelUnavailableError):

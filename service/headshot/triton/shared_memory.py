@@ -3,12 +3,13 @@
 Optional and automatic: a region is registered with each server once, and a server that refuses it
 (another host, another container, a server that forbids it) gets its tensors over the wire. Memory
 is bounded; when it is used up, tensors go over the wire too. Blocks are wiped when they are given
-back, so that no photo outlives its call here.
+back, so that no photo outlives its call here by more than the minute below.
 
 A block is reused only when nobody can still write to it. An answered call has ended. Of a call that
 was cancelled, timed out or lost its connection nobody knows, so its output blocks are set aside
-until that server has answered a later call of the same model and a minute has passed. Its input
-blocks are free at once: whoever still reads them computes an answer that nobody awaits.
+until that server has answered a later call of the same model and a minute has passed. Without such
+a call they stay aside, wiped every minute. Its input blocks are free at once: whoever still reads
+them computes an answer that nobody awaits.
 """
 
 from __future__ import annotations
@@ -87,6 +88,15 @@ class Block:
         return flat.reshape(spec.shape)
 
 
+@dataclass(eq=False)
+class _Aside:
+    """A block that a server may still write to: since when, and when it is wiped next."""
+
+    block: Block
+    since: float
+    wipe_at: float
+
+
 class Lease:
     """The blocks of one call, by tensor name."""
 
@@ -152,7 +162,7 @@ class SharedMemoryPool:
         self._segments: list[_Segment] = []
         self._free: dict[int, list[Block]] = defaultdict(list)
         self._returned: deque[Block] = deque()  # finalizers run in any thread
-        self._aside: dict[tuple[str, str], list[tuple[float, Block]]] = defaultdict(list)
+        self._aside: dict[tuple[str, str], list[_Aside]] = defaultdict(list)
         self._refusing: set[str] = set()
         self._usable = _FOLDER.is_dir()
         if self._usable:
@@ -202,16 +212,28 @@ class SharedMemoryPool:
 
     def set_aside(self, block: Block, endpoint: Endpoint, model: str) -> None:
         """Keep a block that the server may still write to."""
-        self._aside[endpoint.url, model].append((time.monotonic(), block))
+        now = time.monotonic()
+        self._aside[endpoint.url, model].append(_Aside(block, now, now + _QUARANTINE_S))
+
+    def sweep(self) -> None:
+        """Wipe what was set aside a minute ago, and each minute again; to be called often.
+
+        The blocks stay aside, since only a later answer tells that nobody writes to them any more.
+        """
+        now = time.monotonic()
+        for entry in (one for aside in self._aside.values() for one in aside):
+            if now >= entry.wipe_at:
+                entry.block.wipe()
+                entry.wipe_at = now + _QUARANTINE_S
 
     def answered(self, endpoint: Endpoint, model: str, sent_at: float) -> None:
         """Free what was set aside before a call that was sent at `sent_at` and answered."""
         aside = self._aside.get((endpoint.url, model))
         if aside:
             limit = min(sent_at, time.monotonic() - _QUARANTINE_S)
-            for _, block in (entry for entry in aside if entry[0] <= limit):
-                self.give_back(block)
-            aside[:] = [entry for entry in aside if entry[0] > limit]
+            for entry in (one for one in aside if one.since <= limit):
+                self.give_back(entry.block)
+            aside[:] = [entry for entry in aside if entry.since > limit]
 
     def forget(self, endpoint: Endpoint) -> None:
         """Register again before the next use: the server says it does not know a region."""
