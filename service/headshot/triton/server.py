@@ -12,10 +12,8 @@ import logging
 import os
 import re
 import secrets
-import shutil
 import signal
 import sys
-import tempfile
 from collections import deque
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +29,7 @@ from headshot.triton.launch import (
     server_arguments,
 )
 from headshot.triton.processes import broken, group_members
+from headshot.triton.run_folder import RunFolder
 
 __all__ = ["EmbeddedTriton", "EmbeddedTritonConfig"]
 
@@ -52,7 +51,7 @@ class EmbeddedTriton:
     def __init__(self, config: EmbeddedTritonConfig) -> None:
         self._config = config
         self._ports = Ports(config.grpc_port, config.http_port, config.metrics_port)
-        self._folder: Path | None = None
+        self._folder: RunFolder | None = None
         self._installation: ServerInstallation | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._log_task: asyncio.Task[None] | None = None
@@ -127,15 +126,15 @@ class EmbeddedTriton:
                 reason="MODEL_REPOSITORY_MISSING",
             )
         self._installation = await asyncio.to_thread(ensure_server, self._config.cache_dir)
-        self._folder = Path(tempfile.mkdtemp(prefix="headshot-triton-"))
+        self._folder = folder = RunFolder()
         self._ports = choose_ports(self._config)
         try:
-            await asyncio.to_thread(lay_out, self._folder, self._installation)
+            await asyncio.to_thread(lay_out, folder.path, self._installation)
             await self._launch()
             await self._until_ready()
         except BaseException:
             await self._end_process()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            folder.remove()
             raise
         self._supervisor = asyncio.create_task(self._supervise(), name="triton-supervisor")
 
@@ -148,12 +147,12 @@ class EmbeddedTriton:
             self._supervisor = None
         await self._end_process()
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await asyncio.to_thread(self._folder.remove)
 
     def _runtime_folder(self) -> Path:
         if self._folder is None:
             raise RuntimeError("the embedded server is not started")
-        return self._folder
+        return self._folder.path
 
     async def _launch(self) -> None:
         assert self._installation is not None

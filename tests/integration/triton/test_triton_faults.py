@@ -19,6 +19,7 @@ from headshot.deadline import Deadline
 from headshot.errors import ModelUnavailableError
 from headshot.triton.client import ClientSettings, InferenceClient
 from headshot.triton.endpoints import ProbeSettings
+from headshot.triton.run_folder import RunFolder
 from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
 
 from tests.integration.triton.conftest import image, until
@@ -156,7 +157,7 @@ def test_nothing_survives_a_killed_gateway(matting_repository: Path, triton_cach
                 Path({str(matting_repository)!r}), cache_dir=Path({str(triton_cache)!r})
             )
             async with EmbeddedTriton(config) as server:
-                print(server.pid, flush=True)
+                print(server.pid, server.facts_dir.parent, flush=True)
                 await asyncio.Event().wait()
 
         asyncio.run(main())
@@ -164,7 +165,8 @@ def test_nothing_survives_a_killed_gateway(matting_repository: Path, triton_cach
     )
     gateway = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert gateway.stdout is not None
-    server = psutil.Process(int(gateway.stdout.readline()))
+    pid, folder = gateway.stdout.readline().split()
+    server = psutil.Process(int(pid))
     family = [*psutil.Process(gateway.pid).children(recursive=True)]
     assert server in family
     assert len(family) >= 3  # keeper, tritonserver, one stub
@@ -174,3 +176,5 @@ def test_nothing_survives_a_killed_gateway(matting_repository: Path, triton_cach
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
     assert not list(Path("/dev/shm").glob(f"headshot-{gateway.pid}-*"))
+    RunFolder().remove()  # as the next gateway's server does when it starts
+    assert not Path(folder).exists()
