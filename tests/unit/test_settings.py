@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,6 +100,20 @@ def test_a_file_of_settings_that_is_missing_or_wrong_stops_the_start_in_plain_wo
 def test_a_broken_list_stops_the_start_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSHOT_TRITON_URL", '["a:1"')
     assert "triton_url" in refused([], monkeypatch)
+
+
+def test_a_worker_that_starts_again_needs_no_file_of_settings() -> None:
+    # It gets all settings from the supervisor; these are refused only after they were read.
+    done = subprocess.run(
+        [sys.executable, "-m", "headshot.api.worker"],
+        input='{"host": "0.0.0.0"}\n',
+        env={**os.environ, "HEADSHOT_CONFIG": "/nowhere/headshot.toml"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "InsecureListenError" in done.stderr
 
 
 def started(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> Settings:
