@@ -99,12 +99,13 @@ TRITON = Dashboard(
                     (
                         Query(
                             f"sum by (model) (rate(nv_inference_compute_infer_duration_us[{RATE}]))"
-                            f" / (sum by (model) (rate(nv_inference_exec_count[{RATE}])) > 0)"
+                            # Triton adds an execution's time once for each request in it.
+                            f" / (sum by (model) (rate(nv_inference_request_success[{RATE}])) > 0)"
                             " / 1e6",
                             "{{model}}",
                         ),
                     ),
-                    "Mean time of an execution (a whole batch).",
+                    "Mean time of the execution (a whole batch) that a request was part of.",
                     unit="s",
                 ),
             ),

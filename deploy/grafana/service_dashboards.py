@@ -16,7 +16,8 @@ OVERVIEW = Dashboard(
                 Panel(
                     "Availability, 3 days",
                     (Query("1 - headshot:rpc_error_ratio:rate3d", instant=True),),
-                    "Share of RPCs that did not fail by the service's own fault. Objective 99.5 %.",
+                    "Share of requests (RPCs, and items of team calls) that did not fail by the"
+                    " service's own fault or for lack of room. Objective 99.5 %.",
                     kind="stat",
                     unit="percentunit",
                     width=4,
@@ -68,8 +69,14 @@ OVERVIEW = Dashboard(
                 ),
                 Panel(
                     "Outcomes by code",
-                    (rate("headshot_rpc_duration_seconds_count", "code", SERVICE),),
-                    "Finished RPCs by gRPC code, each second.",
+                    (
+                        rate("headshot_rpc_finished_total", "code", SERVICE),
+                        Query(
+                            f"sum by (code) (rate(headshot_team_items_total[{RATE}]))",
+                            "team items: {{code}}",
+                        ),
+                    ),
+                    "Finished RPCs and ended items of team calls by gRPC code, each second.",
                     unit="reqps",
                     stacked=True,
                 ),
@@ -163,7 +170,7 @@ OVERVIEW = Dashboard(
                 Panel(
                     "Degraded by policy",
                     (rate("headshot_degraded_total", "action"),),
-                    "Requests done with less because the deadline was near.",
+                    "What was given up because the deadline was near; one request may show thrice.",
                     unit="reqps",
                 ),
             ),

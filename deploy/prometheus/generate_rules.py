@@ -4,7 +4,8 @@ The same ratio is recorded over seven windows and each burn-rate alert joins two
 files are generated; `--check` says whether the committed ones are what this script writes.
 
 Objectives (change them here, then run the script):
-  availability  99.5 % of the service's RPCs do not fail by its own fault or for lack of room;
+  availability  99.5 % of the service's requests (RPCs, and the items of team calls) do not fail by
+                its own fault or for lack of room;
   latency       95 % of successful CreateHeadshot calls take at most 20 s (compact profile, CPU;
                 a GPU deployment sets 3 s). The bound must be a bucket of the histogram.
 Burn rates and windows: Site Reliability Workbook, chapter 5, table 5-8.
@@ -29,28 +30,43 @@ LATENCY_BOUND = "20.0"
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 SERVICE = 'method=~"headshot[.]v1[.].*"'
-OWN_FAULT = "INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"
+OWN_FAULT = 'code=~"INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"'
 NO_ROOM = "QUEUE_FULL|QUEUE_WAIT_TOO_LONG|DISPLACED"
 CREATE = 'method="headshot.v1.HeadshotService/CreateHeadshot",code="OK"'
+
+
+def rpcs(window: str, match: str = "") -> str:
+    """Return the rate of the service's finished RPCs."""
+    return f"sum(rate(headshot_rpc_finished_total{{{SERVICE}{match and ','}{match}}}[{window}]))"
+
+
+def items(window: str, match: str = "") -> str:
+    """Return the rate of the ended items of team calls; 0 where nobody counts them."""
+    return f"(sum(rate(headshot_team_items_total{{{match}}}[{window}])) or vector(0))"
+
+
+def requests(window: str) -> str:
+    """Return the rate of all requests: admission admits and refuses each item of a team call."""
+    return f"({rpcs(window)} + {items(window)})"
+
+
+def shed(window: str) -> str:
+    """Return the rate of the requests, RPCs and items, that found no room."""
+    return (
+        f'(sum(rate(headshot_admission_shed_total{{reason=~"{NO_ROOM}"}}[{window}]))'
+        " or vector(0))"
+    )
 
 
 def recording() -> dict[str, Any]:
     """Return the recording rules: error and slow ratios over each window, and panel helpers."""
     rules = []
     for window in WINDOWS:
-        failed = (
-            f'(sum(rate(headshot_rpc_duration_seconds_count{{{SERVICE},code=~"{OWN_FAULT}"}}'
-            f"[{window}])) or vector(0))"
-        )
-        shed = (
-            f'(sum(rate(headshot_admission_shed_total{{reason=~"{NO_ROOM}"}}[{window}]))'
-            " or vector(0))"
-        )
-        every = f"sum(rate(headshot_rpc_duration_seconds_count{{{SERVICE}}}[{window}]))"
+        failed = f"({rpcs(window, OWN_FAULT)} or vector(0)) + {items(window, OWN_FAULT)}"
         rules.append(
             {
                 "record": f"headshot:rpc_error_ratio:rate{window}",
-                "expr": f"({failed} + {shed}) / ({every} > 0)",
+                "expr": f"({failed} + {shed(window)}) / ({requests(window)} > 0)",
             }
         )
         fast = (
@@ -67,7 +83,7 @@ def recording() -> dict[str, Any]:
     helpers = [
         (
             "headshot:rpc_requests:rate5m",
-            "sum by (method, code) (rate(headshot_rpc_duration_seconds_count[5m]))",
+            "sum by (method, code) (rate(headshot_rpc_finished_total[5m]))",
         ),
         (
             "headshot:stage_seconds:mean5m",
@@ -118,6 +134,11 @@ def alert(
     }
 
 
+def unscraped(job: str) -> str:
+    """Return what is true of each target of a job that is down, and where there is no target."""
+    return f'min by (instance) (up{{job="{job}"}}) < 1 or absent(up{{job="{job}"}})'
+
+
 def burn(ratio: str, objective: float, name: str, what: str) -> list[dict[str, Any]]:
     """Return the fast (page) and slow (ticket) burn-rate alerts of one objective."""
     budget = round(1 - objective, 6)
@@ -152,7 +173,7 @@ def burn(ratio: str, objective: float, name: str, what: str) -> list[dict[str, A
 def alerts() -> dict[str, Any]:
     """Return the alerts, in groups."""
     slo = [
-        *burn("rpc_error_ratio", AVAILABILITY, "HeadshotErrorBudget", "RPCs fail"),
+        *burn("rpc_error_ratio", AVAILABILITY, "HeadshotErrorBudget", "requests fail"),
         *burn("rpc_slow_ratio", LATENCY, "HeadshotLatencyBudget", "headshots are slow"),
     ]
     # A caller that went away is no failure.
@@ -160,9 +181,9 @@ def alerts() -> dict[str, Any]:
     availability = [
         alert(
             "HeadshotDown",
-            'min by (instance) (up{job="headshot"}) < 1',
+            unscraped("headshot"),
             "page",
-            "a gateway does not answer scrapes",
+            "a gateway does not answer scrapes, or Prometheus knows of none",
             wait="2m",
         ),
         alert(
@@ -177,6 +198,13 @@ def alerts() -> dict[str, Any]:
             "page",
             "Triton at {{ $labels.endpoint }} is down",
             wait="2m",
+        ),
+        alert(
+            "HeadshotTritonNotScraped",
+            unscraped("headshot-triton"),
+            "ticket",
+            "a Triton does not answer scrapes, or Prometheus knows of none",
+            wait="10m",
         ),
         alert(
             "HeadshotTritonRestarting",
@@ -210,8 +238,7 @@ def alerts() -> dict[str, Any]:
         ),
         alert(
             "HeadshotShedding",
-            f'((sum(rate(headshot_admission_shed_total{{reason=~"{NO_ROOM}"}}[5m])) or vector(0))'
-            f" / (sum(rate(headshot_rpc_duration_seconds_count{{{SERVICE}}}[5m])) > 0)) > 0.05",
+            f"{shed('5m')} / ({requests('5m')} > 0) > 0.05",
             "page",
             "more than 5 % of the requests are refused for load",
             wait="10m",
@@ -227,14 +254,14 @@ def alerts() -> dict[str, Any]:
             "HeadshotDeadlinesMissed",
             "((sum(rate(headshot_deadline_missed_total[10m])) or vector(0))"
             " + (sum(rate(headshot_admission_expired_total[10m])) or vector(0)))"
-            f" / (sum(rate(headshot_rpc_duration_seconds_count{{{SERVICE}}}[10m])) > 0) > 0.05",
+            f" / ({requests('10m')} > 0) > 0.05",
             "ticket",
             "more than 5 % of the requests miss their deadline",
             wait="10m",
         ),
         alert(
             "HeadshotDegrading",
-            "(sum(rate(headshot_degraded_total[15m])) or vector(0))"
+            "(sum(rate(headshot_degraded_requests_total[15m])) or vector(0))"
             " / (sum(rate(headshot_headshots_total[15m])) > 0) > 0.2",
             "ticket",
             "more than 20 % of the headshots are made with less than was asked for",

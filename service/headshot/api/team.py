@@ -115,6 +115,7 @@ class TeamRpc:
                 outcome = _failed(item.item_id, error)
             finally:
                 member.leave()
+            self._pipeline.metrics.team_item(outcome.error.code)
             desk.outcomes.put_nowait(outcome)
 
         wrong: Exception | None = None

@@ -154,8 +154,7 @@ class Maker:
         effort, degraded = fit(
             self.costs, wanted, call.deadline.remaining(), keep=options.no_degrade
         )
-        for action in degraded:
-            self.engine.metrics.degraded(action.lower())
+        self.engine.metrics.degraded([action.lower() for action in degraded])
         return effort, degraded
 
     def _plan(self, options: HeadshotOptions, effort: Effort) -> DenoisePlan:

@@ -45,6 +45,7 @@ from headshot.pipeline.results import (
 )
 from headshot.pipeline.styles import Style, load_styles
 from headshot.pipeline.team import TeamMember
+from headshot.telemetry.metrics import Metrics
 from headshot.triton.contracts import ModelSet
 
 P = ParamSpec("P")
@@ -106,6 +107,11 @@ class Pipeline:
     def styles(self) -> tuple[Style, ...]:
         """Every style and version."""
         return tuple(self._book)
+
+    @property
+    def metrics(self) -> Metrics:
+        """Where the pipeline counts."""
+        return self._engine.metrics
 
     def style(self, options: HeadshotOptions) -> Style:
         """Return the style that options name.

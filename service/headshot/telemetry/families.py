@@ -48,15 +48,19 @@ class Families:
 
         # RPC: rate, errors, duration.
         self.rpc_started = counter("rpc_started", "RPCs that arrived.", "method")
+        self.rpc_finished = counter("rpc_finished", "RPCs that ended.", "method", "code")
         self.rpc_in_flight = gauge("rpc_in_flight", "RPCs being served now.", "method")
         self.rpc_duration = histogram(
             "rpc_duration_seconds",
-            "Whole RPC, from its arrival to its last byte; _count by code gives rate and errors.",
+            "Whole RPC, from its arrival to its last byte.",
             "method",
             "code",
             buckets=RPC_BUCKETS,
         )
         self.tenant_rpcs = counter("tenant_rpcs", "Finished RPCs by tenant.", "tenant", "code")
+        self.team_items = counter(
+            "team_items", "Items of team calls that ended, each a request of its own.", "code"
+        )
 
         # Stages.
         self.stage_duration = histogram(
@@ -151,6 +155,9 @@ class Families:
         )
         self.degraded = counter(
             "degraded", "Requests done with less, by what was given up.", "action"
+        )
+        self.degraded_requests = counter(
+            "degraded_requests", "Requests done with less, each once however much was given up."
         )
 
         # Security and privacy.

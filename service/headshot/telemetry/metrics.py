@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import grpc
@@ -21,6 +21,9 @@ DEFAULT_MAX_TENANTS: Final = 50
 # A `_created` series beside every counter and histogram would double the series for nothing.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
+# gRPC codes whose first occurrence on a process must already show as an increase.
+_OWN_FAULT: Final = ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED")
+_CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 _EXEMPLAR_LIMIT: Final = 128  # OpenMetrics: UTF-8 characters of all names and values together.
 
 
@@ -73,6 +76,8 @@ class Metrics:
             self.families.templates.labels(self._reason(event))
         for outcome in ("same_person", "other_person"):
             self.families.verifications.labels(self._reason(outcome))
+        for code in ("OK", "RESOURCE_EXHAUSTED", *_OWN_FAULT):
+            self.families.team_items.labels(code)
         for action in ("fewer_candidates", "fewer_steps", "smaller_renditions"):
             self.families.degraded.labels(self._reason(action))
         for reason in ("CREDENTIALS_MISSING", "CREDENTIALS_UNKNOWN", "CREDENTIALS_EXPIRED"):
@@ -94,6 +99,8 @@ class Metrics:
         for name in names:
             self.families.rpc_started.labels(self._method(name))
             self.families.rpc_in_flight.labels(self._method(name))
+            for code in ("OK", *_OWN_FAULT):
+                self.families.rpc_finished.labels(self._method(name), code)
 
     def tenant_label(self, tenant: str) -> str:
         """Return the tenant's label: its name, or "other"."""
@@ -114,8 +121,13 @@ class Metrics:
         """Count an RPC that ended with `code` ("OK", "UNAVAILABLE", ...) after `duration_s`."""
         label = self._method(method)
         self.families.rpc_in_flight.labels(label).dec()
+        self.families.rpc_finished.labels(label, code).inc()
         self.families.rpc_duration.labels(label, code).observe(duration_s, exemplar())
         self.families.tenant_rpcs.labels(self._tenant(tenant), code).inc()
+
+    def team_item(self, code: int) -> None:
+        """Count an item of a team call that ended with `code`, a number of google.rpc.Code."""
+        self.families.team_items.labels(_CODE_NAMES.get(code, "UNKNOWN")).inc()
 
     # -- stages ----------------------------------------------------------------------------------
     def observe_stage(
@@ -226,9 +238,15 @@ class Metrics:
         """Count a deadline that passed in `stage`."""
         self.families.deadline_missed.labels(self._stage(stage)).inc()
 
-    def degraded(self, action: str) -> None:
-        """Count a request done with less: fewer_candidates, fewer_steps, smaller_renditions."""
-        self.families.degraded.labels(self._reason(action)).inc()
+    def degraded(self, actions: Collection[str]) -> None:
+        """Count a request done with less: fewer_candidates, fewer_steps, smaller_renditions.
+
+        None of them is a request done in full, which is not counted.
+        """
+        for action in actions:
+            self.families.degraded.labels(self._reason(action)).inc()
+        if actions:
+            self.families.degraded_requests.inc()
 
     # -- security and privacy --------------------------------------------------------------------
     def auth_failed(self, reason: str) -> None:

@@ -43,6 +43,18 @@ async def test_a_name_that_is_used_twice_fails_that_item_alone(team):
     assert sorted(named) == ["a", "a", "b"]
 
 
+async def test_an_item_counts_as_a_request_with_a_code_of_its_own(team, parts):
+    await outcomes(team, SETTINGS, item("a"), item("b"))
+    family = parts.pipeline.metrics.families.team_items
+    counted = {
+        sample.labels["code"]: sample.value
+        for metric in family.collect()
+        for sample in metric.samples
+        if sample.value
+    }
+    assert counted == {"INVALID_ARGUMENT": 2}
+
+
 async def test_settings_in_mid_stream_end_the_call_after_the_items_before_them(team):
     got = []
     with pytest.raises(InvalidRequestError, match="only come first"):

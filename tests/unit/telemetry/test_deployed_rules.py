@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from headshot.telemetry.families import Families
+from headshot.telemetry.metrics import Metrics
 from prometheus_client import CollectorRegistry
 
 ROOT = Path(__file__).parents[3]
@@ -64,6 +65,32 @@ def test_every_metric_of_ours_that_is_asked_for_exists() -> None:
             assert name in known, f"{place} asks for {name}"
         for name in re.findall(r"headshot:[a-z0-9_:]+", expr):
             assert name in recorded, f"{place} asks for {name}"
+
+
+def test_every_code_that_the_error_budget_watches_stands_at_zero_before_it_occurs() -> None:
+    metrics = Metrics(CollectorRegistry())
+    metrics.known_methods(["headshot.v1.HeadshotService/CreateHeadshot"])
+    watched = {
+        (name, code)
+        for rule in groups("recording.yml")
+        for name, codes in re.findall(r'(headshot_\w+){[^}]*code=~"([^"]+)"', rule["expr"])
+        for code in codes.split("|")
+    }
+    assert {name for name, _ in watched} == {
+        "headshot_rpc_finished_total",
+        "headshot_team_items_total",
+    }
+    for name, code in watched:
+        method = {"method": "headshot.v1.HeadshotService/CreateHeadshot"} if "rpc" in name else {}
+        found = metrics.registry.get_sample_value(name, {**method, "code": code})
+        assert found == 0, (name, code)
+
+
+def test_a_time_of_triton_is_divided_by_requests_since_triton_adds_it_for_each() -> None:
+    timed = {place: expr for place, expr in expressions().items() if "_duration_us" in expr}
+    assert len(timed) >= 3
+    for place, expr in timed.items():
+        assert "nv_inference_request_success" in expr, place
 
 
 def test_every_alert_has_a_severity_and_a_runbook_section() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import grpc
 import pytest
 from headshot.telemetry import context as request_context
 from headshot.telemetry import multiprocess
@@ -82,8 +83,27 @@ def test_rates_errors_and_durations_are_kept_by_method_and_code(metrics: Metrics
         metrics.rpc_finished("s/M", code, "anonymous", 0.3)
     assert value(metrics, "rpc_duration_seconds_count", method="s/M", code="OK") == 2
     assert value(metrics, "rpc_duration_seconds_count", method="s/M", code="UNAVAILABLE") == 1
+    assert value(metrics, "rpc_finished_total", method="s/M", code="OK") == 2
+    assert value(metrics, "rpc_finished_total", method="s/M", code="UNAVAILABLE") == 1
     assert value(metrics, "rpc_in_flight", method="s/M") == 0
     assert value(metrics, "rpc_started_total", method="s/M") == 3
+
+
+def test_an_item_of_a_team_is_kept_by_the_name_of_its_code(metrics: Metrics) -> None:
+    for code in (0, 0, grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], 4711):
+        metrics.team_item(code)
+    assert value(metrics, "team_items_total", code="OK") == 2
+    assert value(metrics, "team_items_total", code="RESOURCE_EXHAUSTED") == 1
+    assert value(metrics, "team_items_total", code="UNKNOWN") == 1
+
+
+def test_a_request_that_gives_up_several_things_is_one_degraded_request(metrics: Metrics) -> None:
+    metrics.degraded(())
+    metrics.degraded(("fewer_candidates",))
+    metrics.degraded(("fewer_candidates", "fewer_steps", "smaller_renditions"))
+    assert value(metrics, "degraded_total", action="fewer_candidates") == 2
+    assert value(metrics, "degraded_total", action="smaller_renditions") == 1
+    assert value(metrics, "degraded_requests_total") == 2
 
 
 def test_a_stage_is_split_into_queue_wire_and_compute(metrics: Metrics) -> None:
