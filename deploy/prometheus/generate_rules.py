@@ -53,8 +53,7 @@ def requests(window: str) -> str:
 def shed(window: str) -> str:
     """Return the rate of the requests, RPCs and items, that found no room."""
     return (
-        f'(sum(rate(headshot_admission_shed_total{{reason=~"{NO_ROOM}"}}[{window}]))'
-        " or vector(0))"
+        f'(sum(rate(headshot_admission_shed_total{{reason=~"{NO_ROOM}"}}[{window}])) or vector(0))'
     )
 
 

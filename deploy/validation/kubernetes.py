@@ -61,11 +61,19 @@ def schema_problems(objects: list[Object]) -> list[str]:
 
 
 def reference_problems(objects: list[Object]) -> list[str]:
-    """Check that selectors select, ports exist, targets are there and probes have a port."""
+    """Check that selectors select, ports exist, targets are there and probes have a port.
+
+    An autoscaler's target may not say replicas itself.
+    """
     pods = {
         _name(item): item["spec"]["template"] for item in objects if item["kind"] == "Deployment"
     }
     known = {(item["kind"], item["metadata"]["name"]) for item in objects}
+    fixed = {
+        (item["kind"], item["metadata"]["name"])
+        for item in objects
+        if "replicas" in item.get("spec", {})
+    }
     found = []
     for item in objects:
         kind, spec = item["kind"], item.get("spec", {})
@@ -75,6 +83,8 @@ def reference_problems(objects: list[Object]) -> list[str]:
             target = spec["scaleTargetRef"]
             if (target["kind"], target["name"]) not in known:
                 found.append(f"{_name(item)}: scales {target['name']}, which is not there")
+            if (target["kind"], target["name"]) in fixed:
+                found.append(f"{_name(item)}: {target['name']} fixes replicas, apply resets them")
         elif kind == "PodDisruptionBudget":
             if not _selected(spec["selector"]["matchLabels"], pods):
                 found.append(f"{_name(item)}: selects no pod")

@@ -118,6 +118,16 @@ def test_the_gateway_may_start_as_long_as_it_waits_for_triton_and_triton_may_loa
     assert patience("headshot-gateway") >= waits + 30
 
 
+def test_permits_and_threads_of_a_pod_fit_what_it_may_use_however_large_its_node_is() -> None:
+    spec = _object(_base(), "Deployment", "headshot-gateway")["spec"]["template"]["spec"]
+    resources = spec["containers"][0]["resources"]
+    limit_gb = float(resources["limits"]["memory"].removesuffix("Gi")) * 2**30 / 1e9
+    values = _object(_base(), "ConfigMap", "headshot-gateway")["data"]
+    # What the comment beside them says that a permit takes, with a quarter of the limit to spare.
+    assert 0.5 + 0.2 * int(values["HEADSHOT_MAX_CONCURRENCY"]) <= 0.75 * limit_gb
+    assert int(values["HEADSHOT_IMAGING_THREADS"]) <= int(resources["requests"]["cpu"])
+
+
 @needs_kustomize
 @pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
 def test_an_overlay_builds_and_its_references_hold(overlay: Path) -> None:
@@ -177,6 +187,12 @@ def _object(objects: list[dict], kind: str, name: str) -> dict:
             "triton",
             lambda spec: spec["scaleTargetRef"].update(name="x"),
             "not there",
+        ),
+        (
+            "Deployment",
+            "headshot-gateway",
+            lambda spec: spec.update(replicas=2),
+            "fixes replicas",
         ),
         (
             "Deployment",
