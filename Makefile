@@ -3,14 +3,21 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TRAIN_BIN := .venv-train/bin
-OUT ?= out
-PHOTO ?=
+# Given by the caller: recipes read them from the environment, so that any file name is one argument.
+export OUT ?= out
+export PHOTO ?=
+export PHOTOS ?=
+export DATA ?=
+export TEACHERS ?=
 PIP := -m pip --disable-pip-version-check --quiet
 # Where PyTorch comes from besides the usual index, for training and export. The build without CUDA
 # (3 GB less) is on https://download.pytorch.org/whl/cpu.
 TORCH_INDEX ?=
 BUF := npx --yes @bufbuild/buf@1.75.0
 export HEADSHOT_CACHE ?= $(CURDIR)/.cache/triton
+# A space in a target's name would make two targets of it.
+SPACE := $(subst ,, )
+TRITON_INSTALLED := $(subst $(SPACE),\ ,$(HEADSHOT_CACHE))/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export test-training evaluate evaluate-folders studio-check lock audit clean
@@ -26,16 +33,16 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(HEADSHOT_CACHE)/.installed: $(VENV)/.installed service/headshot/triton/server-requirements.txt
+$(TRITON_INSTALLED): $(VENV)/.installed service/headshot/triton/server-requirements.txt
 	@echo "installing the Triton server, once, one to two minutes"
 	@$(BIN)/python scripts/install_triton.py
-	@touch $@
+	@touch "$$HEADSHOT_CACHE/.installed"
 
-setup: $(VENV)/.installed $(HEADSHOT_CACHE)/.installed  ## Install everything that the service and its tests need
+setup: $(VENV)/.installed $(TRITON_INSTALLED)  ## Install everything that the service and its tests need
 
 headshot: setup  ## Make a verified headshot of PHOTO=... (default: the astronaut of scikit-image) into OUT=out
-	@$(BIN)/headshot create $(or $(PHOTO),$$($(BIN)/python scripts/example_photo.py)) --out $(OUT) --candidates 3
-	@echo "look at $(OUT)/contact-sheet.jpg"
+	@$(BIN)/headshot create "$${PHOTO:-$$($(BIN)/python scripts/example_photo.py)}" --out "$$OUT" --candidates 3
+	@echo "look at $$OUT/contact-sheet.jpg"
 
 serve: setup  ## Serve on 127.0.0.1:8051 with an embedded Triton (ARGS="--port 9000")
 	@$(BIN)/headshot serve $(ARGS)
@@ -91,7 +98,7 @@ soak: setup  ## One hour of mixed load, ends by itself
 	@$(BIN)/python -m loadtest soak $(ARGS)
 
 gallery: setup  ## One page of photos x styles x backgrounds x crops (PHOTOS=folder, ARGS=--full for all)
-	@$(BIN)/python scripts/gallery.py $(if $(PHOTOS),--photos $(PHOTOS)) $(ARGS)
+	@$(BIN)/python scripts/gallery.py $(if $(PHOTOS),--photos "$$PHOTOS") $(ARGS)
 
 # The pins first, so that PyTorch finds all it needs and brings at most its own CUDA packages.
 install_torch = $(1)/bin/python $(PIP) install --progress-bar on $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements/torch.txt
@@ -114,7 +121,7 @@ test-training: setup-train  ## Tests of networks and trainings, which need PyTor
 	@PYTHONPATH=service $(TRAIN_BIN)/python -m pytest tests/unit/test_*_training.py $(ARGS)
 
 evaluate: evaluate-folders setup-train  ## All metrics of the compact networks as one table (DATA=folder TEACHERS=folder)
-	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate $(if $(DATA),--data $(DATA)) $(if $(TEACHERS),--teachers $(TEACHERS)) $(ARGS)
+	@PYTHONPATH=service $(TRAIN_BIN)/python -m export_scripts.evaluate $(if $(DATA),--data "$$DATA") $(if $(TEACHERS),--teachers "$$TEACHERS") $(ARGS)
 
 evaluate-folders:
 	@$(if $(DATA)$(findstring --benchmark-only,$(ARGS)),:,echo "make evaluate DATA=folder TEACHERS=folder, or make evaluate ARGS=--benchmark-only (CONTRIBUTING.md says what lies in them)" >&2; exit 2)
