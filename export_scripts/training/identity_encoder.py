@@ -215,19 +215,38 @@ def optimisers(net: IdentityEncoder) -> list[torch.optim.Optimizer]:
     ]
 
 
-def train(data: Path, teachers: Path, out: Path, minutes: float, resume: bool) -> None:
-    """Train for ``minutes``; see the module."""
-    torch.manual_seed(SEED)
-    net = build().train()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def seconds_until(clock: str, now: datetime) -> float:
+    """Seconds from ``now`` until it is next ``clock``, local time HH:MM."""
+    hour_minute = datetime.strptime(clock, "%H:%M").time()
+    end = now.replace(hour=hour_minute.hour, minute=hour_minute.minute, second=0, microsecond=0)
+    return ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
+
+
+def begin(
+    net: IdentityEncoder, out: Path, minutes: float, until: str | None, resume: bool
+) -> WallClockRun:
+    """The run, resumed or new, that ends after ``minutes`` in all, or at the time ``until``."""
     run = WallClockRun(net, optimisers(net), out, minutes=minutes, decay=0.99, warmup=60)
     if resume:
         run.resume()
+    if until is not None:
+        run.end_in(seconds_until(until, datetime.now().astimezone()))
+    return run
+
+
+def train(
+    data: Path, teachers: Path, out: Path, minutes: float, until: str | None, resume: bool
+) -> None:
+    """Train for ``minutes``, or to the time ``until``; see the module."""
+    torch.manual_seed(SEED)
+    net = build().train()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = begin(net, out, minutes, until, resume)
     source = Source(data, teachers, SEED + run.step_count)
     replay = Replay(SEED + run.step_count, uses=REUSED)
     every_stage = tuple(range(len(TEACHER_MAPS)))
     smooth: dict[str, float] = {}
-    bar = tqdm(total=round(minutes * 60), unit="s", mininterval=20, initial=int(run.spent))
+    bar = tqdm(total=round(run.seconds), unit="s", mininterval=20, initial=int(run.spent))
     print(f"{len(source)} faces", flush=True)
     compiled: FrozenStages | None = None
     while run.start_step():
@@ -275,19 +294,19 @@ def main() -> None:
     parser.add_argument("--teachers", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=120)
-    parser.add_argument("--until", help="local time HH:MM at which the learning rate is zero")
+    parser.add_argument("--until", help="local time HH:MM at which it ends")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    minutes = arguments.minutes
-    if arguments.until:
-        now = datetime.now().astimezone()
-        clock = datetime.strptime(arguments.until, "%H:%M").astimezone()
-        end = now.replace(hour=clock.hour, minute=clock.minute, second=0)
-        seconds = ((end if end > now else end + timedelta(days=1)) - now).total_seconds()
-        minutes = seconds / 60
-    train(arguments.data, arguments.teachers, arguments.out, minutes, arguments.resume)
+    train(
+        arguments.data,
+        arguments.teachers,
+        arguments.out,
+        arguments.minutes,
+        arguments.until,
+        arguments.resume,
+    )
 
 
 if __name__ == "__main__":

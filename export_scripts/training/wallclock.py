@@ -45,6 +45,10 @@ class WallClockRun:
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
+    def end_in(self, seconds: float) -> None:
+        """Makes the time up so many seconds from now, whatever was spent before a resume."""
+        self.seconds = self.spent + (time.monotonic() - self._last) + seconds
+
     @property
     def progress(self) -> float:
         """Share of the training time that is spent, 0 to 1."""

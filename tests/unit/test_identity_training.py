@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,10 +16,12 @@ from export_scripts.training.identity_encoder import (  # noqa: E402
     EARLY_STAGES,
     TEACHER_MAPS,
     FrozenStages,
+    begin,
     early_losses,
     freeze_early,
     late_losses,
     local_losses,
+    seconds_until,
 )
 from export_scripts.training.muon import orthogonalised  # noqa: E402
 
@@ -130,3 +135,23 @@ def test_replay_hands_a_batch_out_as_often_as_asked_and_no_more() -> None:
     drawn = [id(replay(fresh)) for _ in range(200)]
     assert max(drawn.count(id(b)) for b in made) == 2
     assert len(made) < 120
+
+
+def test_a_clock_time_is_the_next_of_its_kind() -> None:
+    now = datetime(2026, 11, 26, 22, 30, 15, tzinfo=UTC)
+    assert seconds_until("23:00", now) == 30 * 60 - 15
+    assert seconds_until("06:30", now) == 8 * 3600 - 15
+
+
+def test_a_training_resumed_until_a_time_goes_on_to_it_whatever_it_spent_before(
+    tmp_path: Path,
+) -> None:
+    net = network.build()
+    before = begin(net, tmp_path, 60, None, resume=False)
+    before.spent = 6 * 3600.0
+    before.save()
+    in_ten_minutes = datetime.now().astimezone() + timedelta(minutes=10)
+    run = begin(net, tmp_path, 60, f"{in_ten_minutes:%H:%M}", resume=True)
+    assert run.start_step()
+    assert 8.5 * 60 < run.seconds - run.spent <= 10 * 60
+    assert run.progress > 0.9
