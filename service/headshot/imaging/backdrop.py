@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -11,6 +13,8 @@ from headshot.imaging.enlarge import enlarged_block
 from headshot.imaging.framing_model import Crop
 
 _SCENE_SIDE = 192
+_MOST_SPARE = 4
+"""Areas of what is drawn that a covering picture, scaled as a whole, may have."""
 
 
 def render(
@@ -91,6 +95,9 @@ def _dithered(small: F32, size: tuple[int, int], seed: int) -> U8:
 def _cover(image: U8, size: tuple[int, int]) -> U8:
     width, height = size
     scale = max(width / image.shape[1], height / image.shape[0])
+    if image.shape[0] * image.shape[1] * scale**2 > _MOST_SPARE * width * height:
+        # A strip of 16384 x 64 that covers a square would take gigabytes as a whole.
+        image = _middle(image, (math.ceil(width / scale) + 2, math.ceil(height / scale) + 2))
     span = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     grown = cv2.resize(image, span, interpolation=method)
@@ -98,6 +105,12 @@ def _cover(image: U8, size: tuple[int, int]) -> U8:
     return np.asarray(
         np.ascontiguousarray(grown[top : top + height, left : left + width]), np.uint8
     )
+
+
+def _middle(image: U8, least: tuple[int, int]) -> U8:
+    """Return the middle of a picture, at least (width, height) of it, with the same centre."""
+    spare = [max(0, side - want) // 2 for side, want in zip(image.shape[1::-1], least, strict=True)]
+    return image[spare[1] : image.shape[0] - spare[1], spare[0] : image.shape[1] - spare[0]]
 
 
 def _defocus(
@@ -117,7 +130,9 @@ def _defocus(
     person = cv2.resize(alpha, (side, side), interpolation=cv2.INTER_AREA)
     # Well beyond the soft edge, so that no hair or skin tints the fill.
     grown = cv2.dilate(person, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (13, 13)))
-    empty = _fill(small, np.asarray(grown < 0.02, np.float32))
+    # A person who leaves only strips of the scene: those strips, tinted or not; or all there is.
+    known = next((part for part in (grown < 0.02, person < 0.02) if part.any()), person >= 0)
+    empty = _fill(small, np.asarray(known, np.float32))
     radius = spec.blur_radius * side
     margin = int(np.ceil(0.35 * side))
     padded = cv2.copyMakeBorder(empty, margin, margin, margin, margin, cv2.BORDER_REFLECT_101)

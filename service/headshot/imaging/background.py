@@ -32,9 +32,9 @@ NAMED: dict[str, str] = {
 }
 AUTO_OPTIONS = ("light-grey", "grey", "dark-grey")
 _LOW_KEY = 24.0
+"""L* between ground and face of a person in the dark: enough at 32 px, and one light's doing."""
 # By how much a gradient's middle is lighter than its edge, L*, and the lightest it becomes.
 _GLOW, _LIGHTEST = 10.0, 97.0
-"""L* between ground and face of a person in the dark: enough at 32 px, and one light's doing."""
 
 
 class BackgroundNote(StrEnum):
@@ -52,7 +52,8 @@ class BackgroundSpec:
     Attributes:
         kind: what to draw.
         colour: a name of NAMED or "#RRGGBB"; the edge colour of a gradient.
-        centre_colour: a gradient's colour behind the head; None lightens `colour` by 10 L*.
+        centre_colour: a gradient's colour behind the head; None lightens `colour` by 10 L*, to
+            97 at most.
         blur_radius: radius of the lens disc over the scene's side, for `blur`.
         options: names or colours that `auto` may choose from.
         image: uint8 [h, w, 3] sRGB, for `image`; scaled to cover, never stretched.
@@ -211,7 +212,8 @@ def gradient_centre(spec: BackgroundSpec) -> tuple[float, float, float]:
     if spec.centre_colour is not None:
         return lab_of(spec.centre_colour)
     lightness, a, b = lab_of(spec.colour)
-    return min(lightness + _GLOW, _LIGHTEST), a, b
+    # A colour lighter than that stays as it is: a glow never darkens.
+    return max(lightness, min(lightness + _GLOW, _LIGHTEST)), a, b
 
 
 def _behind_head(spec: BackgroundSpec) -> tuple[float, float, float]:

@@ -89,7 +89,8 @@ def match(background: U8, grain: Grain, *, seed: int) -> U8:
         seed: the same seed gives the same grain.
 
     Returns:
-        uint8 [h, w, 3]; the background itself where the grain is below a quarter code value.
+        uint8 [h, w, 3]; the background itself where the grain is below a quarter code value. Its
+        mean level is the background's: black and white stay black and white.
     """
     if grain.fine < 0.25 and grain.coarse < 0.25:
         return background
@@ -108,8 +109,12 @@ def match(background: U8, grain: Grain, *, seed: int) -> U8:
     )
     for top in range(0, height, side):
         low = min(height, top + side)
-        band = cv2.add(background[top:low], wide_up[: low - top])
-        out[top:low] = cv2.subtract(band, wide_down[: low - top])
+        ground = background[top:low]
+        # Never further up than there is room below, and the reverse: noise that is cut at one side
+        # only would grey a white ground and lighten a black one.
+        brighter = cv2.min(wide_up[: low - top], ground)
+        darker = cv2.min(wide_down[: low - top], cv2.bitwise_not(ground))
+        out[top:low] = cv2.subtract(cv2.add(ground, brighter), darker)
     return out
 
 

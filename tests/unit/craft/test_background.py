@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 from dataclasses import replace
 
 import cv2
@@ -133,6 +134,32 @@ def test_a_given_image_covers_without_being_stretched() -> None:
     ys, xs = np.nonzero(drawn[..., 0] > 128)
     assert drawn.shape == (400, 400, 3)
     assert abs((ys.max() - ys.min()) - (xs.max() - xs.min())) <= 2
+
+
+def test_a_long_strip_covers_without_being_scaled_as_a_whole() -> None:
+    strip = np.zeros((64, 16384, 3), np.uint8)
+    strip[:, 8192 - 20 : 8192 + 20] = 255
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    drawn = backdrop.render(BackgroundSpec("image", image=strip), (1600, 1600))
+    # As a whole it would be 409600 x 1600: 1.9 million kilobytes.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000
+    bright = np.flatnonzero(drawn[800, :, 0] > 128)
+    assert abs((bright[0] + bright[-1]) / 2 - 799.5) <= 1
+    assert abs(bright.size - 40 * 25) <= 2
+
+
+def test_a_glow_never_darkens_a_colour_that_is_light_already() -> None:
+    white = backdrop.render(BackgroundSpec("gradient", colour="white"), (320, 320))
+    assert white[130:140, 155:165].mean() >= white[-10:, -10:].mean() > 252
+
+
+@pytest.mark.parametrize("strip", [12, 0])
+def test_a_blurred_scene_of_which_next_to_nothing_is_seen_is_not_black(strip: int) -> None:
+    alpha = np.ones((640, 640), np.float32)
+    alpha[:strip] = 0
+    scene = material.plain((90, 120, 150))
+    drawn = backdrop.render(BackgroundSpec("blur"), (320, 320), scene=scene, alpha=alpha)
+    assert np.abs(drawn.astype(int) - (90, 120, 150)).max() < 6
 
 
 def test_unknown_colours_are_refused_by_name() -> None:

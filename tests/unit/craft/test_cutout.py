@@ -182,6 +182,13 @@ class TestGrain:
         ground = material.plain((128, 128, 128))
         assert grain.match(ground, grain.measure(material.plain((120, 110, 100))), seed=4) is ground
 
+    @pytest.mark.parametrize("colour", [(255, 255, 255), (0, 0, 0), (250, 250, 250), (3, 3, 3)])
+    def test_grain_keeps_the_level_of_a_ground_near_white_or_black(
+        self, colour: tuple[int, int, int]
+    ) -> None:
+        out = grain.match(material.plain(colour), grain.Grain(6.0, 3.0), seed=4)
+        assert abs(float(out.mean()) - colour[0]) < 0.1
+
     def test_the_same_seed_gives_the_same_grain(self) -> None:
         wanted, ground = grain.Grain(2.0, 1.0), material.plain((128, 128, 128))
         first = grain.match(ground, wanted, seed=4)
