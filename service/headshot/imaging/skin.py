@@ -22,6 +22,11 @@ from headshot.imaging.face import FaceShape, face_mask, feature_mask, shape_of, 
 _TEXTURE_SCALE = 96.0
 """Pixels of face scale at which texture is compared, so that resolution does not matter."""
 
+_LEAST_CHROMA = 3.0
+"""CIELAB units below which skin has no colour: a greyscale photo, give or take its compression."""
+_USUAL_B = 15.0
+"""b* to count with where there is none: about the middle of what skin has in white light."""
+
 
 @dataclass(frozen=True)
 class SkinReading:
@@ -29,8 +34,8 @@ class SkinReading:
 
     Attributes:
         lightness, a, b: CIELAB.
-        ita: individual typology angle, degrees.
-        hue: h_ab, degrees.
+        ita: individual typology angle, degrees; of skin without colour with a usual b*.
+        hue: h_ab, degrees; means nothing of skin without colour.
         group: name of the ITA group.
     """
 
@@ -41,14 +46,21 @@ class SkinReading:
     hue: float
     group: str
 
+    @property
+    def colourless(self) -> bool:
+        """Whether the skin has no colour to speak of, as in a greyscale photo."""
+        return bool(np.hypot(self.a, self.b) < _LEAST_CHROMA)
+
 
 @dataclass(frozen=True)
 class SkinChange:
     """How skin differs between two pictures of one face; degrees and CIELAB units.
 
     Attributes:
-        delta_ita: signed change of the typology angle; positive is lighter.
-        delta_hue: signed change of the hue angle; positive is yellower.
+        delta_ita: signed change of the typology angle; positive is lighter. Where one of the two
+            has no colour, both count with a usual b*.
+        delta_hue: signed change of the hue angle; positive is yellower. 0 where one of the two has
+            no colour.
         delta_lightness: change of L*.
         delta_e: CIE76 difference.
     """
@@ -95,15 +107,22 @@ def reading_of(pixels: U8) -> SkinReading:
     """Return the reading of skin pixels uint8 [n, 3]."""
     # Planes: the median of what lies together takes a fraction of the time.
     lightness, a, b = (float(np.median(v)) for v in np.ascontiguousarray(to_lab(pixels).T))
-    ita = ita_degrees(lightness, b)
+    ita = _typology(lightness, b, colourless=bool(np.hypot(a, b) < _LEAST_CHROMA))
     return SkinReading(lightness, a, b, ita, hue_degrees(a, b), ita_group(ita))
+
+
+def _typology(lightness: float, b: float, *, colourless: bool) -> float:
+    # With b* about 0 the angle is +-90 degrees whatever the lightness: it would tell nothing.
+    return ita_degrees(lightness, _USUAL_B if colourless else b)
 
 
 def change_between(before: SkinReading, after: SkinReading) -> SkinChange:
     """Return the change from one reading to another."""
+    colourless = before.colourless or after.colourless
+    old, new = (_typology(v.lightness, v.b, colourless=colourless) for v in (before, after))
     return SkinChange(
-        delta_ita=angle_between(after.ita, before.ita),
-        delta_hue=angle_between(after.hue, before.hue),
+        delta_ita=angle_between(new, old),
+        delta_hue=0.0 if colourless else angle_between(after.hue, before.hue),
         delta_lightness=after.lightness - before.lightness,
         delta_e=float(
             np.hypot(

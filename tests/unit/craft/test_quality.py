@@ -280,6 +280,12 @@ def test_a_kept_background_is_not_judged_as_a_cut_out(case: Case) -> None:
     assert not ids & {"realism.edge_halo", "context.background_uniformity"}
 
 
+def test_where_no_background_is_seen_its_uniformity_is_left_out(case: Case) -> None:
+    everything = np.ones_like(case.alpha)
+    report = replace(case, result=case.reference, alpha=everything).measure()
+    assert "context.background_uniformity" not in {m.id for m in report.measures}
+
+
 def test_sizes_that_differ_are_refused(case: Case) -> None:
     with pytest.raises(ValueError, match="differ in size"):
         replace(case, alpha=case.alpha[:300]).measure()
@@ -308,6 +314,13 @@ class TestFormulas:
         assert flat.dynamic_range.value == 0
         assert flat.variance.value == pytest.approx(0, abs=1e-9)
         assert flat.uniformity == ofiq.Component(pytest.approx(1.0), 100)
+
+    def test_a_greyscale_picture_has_no_unnatural_colour(self) -> None:
+        landmarks = np.array([[80, 100], [120, 100], [100, 122], [85, 143], [115, 143]], np.float32)
+        grey = material.plain((120, 120, 120), 256)
+        assert ofiq.natural_colour(grey, landmarks) == ofiq.Component(0.0, 100)
+        grey[0, 0] = (120, 121, 120)
+        assert ofiq.natural_colour(grey, landmarks).component == 66
 
     def test_luminance_is_linear(self) -> None:
         assert int(ofiq.luminance(material.plain((188, 188, 188), 4))[0, 0]) == pytest.approx(

@@ -40,6 +40,18 @@ def test_the_one_who_stands_out_is_named_with_the_reason(what: str, odd: MemberL
     assert report.outliers == {"c": (what,)}
 
 
+@pytest.mark.parametrize("lightnesses", [(50, 51.9), (50, 53.8), (50, 52, 54), (50, 51, 52)])
+def test_a_team_is_consistent_exactly_where_nobody_stands_out(
+    lightnesses: tuple[float, ...],
+) -> None:
+    report = compare_team(
+        {str(level): replace(LOOK, background=(level, 0, 0)) for level in lightnesses}
+    )
+    assert report.background_spread == pytest.approx(max(lightnesses) - min(lightnesses))
+    assert report.consistent == (report.background_spread <= 2)
+    assert report.consistent == (report.outliers == {})
+
+
 def test_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         compare_team({})
@@ -54,6 +66,13 @@ def test_the_look_is_read_from_a_finished_headshot(
     assert look.eye_line == pytest.approx(0.34, abs=0.003)
     assert look.background is not None
     assert look.background == pytest.approx((53.6, 0, 0), abs=0.3)
+
+
+def test_a_headshot_without_any_background_has_no_background_tone(
+    portrait: tuple[material.U8, material.F32],
+) -> None:
+    image, landmarks = portrait
+    assert look_of(image, landmarks, np.ones((640, 640), np.float32), 6504).background is None
 
 
 def test_the_own_scene_counts_as_no_tone(

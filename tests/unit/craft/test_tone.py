@@ -43,6 +43,20 @@ class TestSkin:
         assert change.delta_lightness > 3
         assert abs(change.delta_hue) < 3
 
+    def test_a_greyscale_face_reads_by_its_lightness_and_has_no_hue_to_change(
+        self, portrait: Portrait
+    ) -> None:
+        image, landmarks = portrait
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        dark, light = (lit_by(grey, (gain, gain, gain)) for gain in (0.35, 0.45))
+        tinted = lit_by(light, (0.99, 1.0, 1.0))
+        before = skin.read_skin(dark, landmarks)
+        assert before.lightness < 50 < skin.read_skin(light, landmarks).lightness
+        for after in (light, tinted):
+            change = skin.change_between(before, skin.read_skin(after, landmarks))
+            assert 5 < change.delta_ita < 30
+            assert change.delta_hue == 0
+
     def test_a_face_outside_the_picture_is_refused(self, portrait: Portrait) -> None:
         image, landmarks = portrait
         with pytest.raises(ValueError, match="outside"):
@@ -50,6 +64,14 @@ class TestSkin:
 
 
 class TestTone:
+    def test_the_skin_budget_holds_for_a_greyscale_photo(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        dim = lit_by(grey, (0.55, 0.55, 0.55))
+        _, report = tone.adjust(dim, landmarks)
+        assert 0 < abs(report.skin.delta_ita) <= 2.3
+        assert abs(report.skin.delta_lightness) < 3
+
     def test_a_good_photo_is_hardly_changed(self, portrait: Portrait) -> None:
         image, landmarks = portrait
         _, report = tone.adjust(image, landmarks)

@@ -209,8 +209,8 @@ def _context(
     for side in (48, 32):
         value = context.small_contrast(result, landmarks, alpha, side)
         add(f"context.contrast_{side}", value, "CIELAB")
-    if replaced:
-        ground = ofiq.background_uniformity(result, alpha)
+    ground = ofiq.background_uniformity(result, alpha) if replaced else None
+    if ground is not None:
         add(
             "context.background_uniformity",
             ground.value,

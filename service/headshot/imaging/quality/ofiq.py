@@ -114,7 +114,12 @@ def _normalised(zone: U8) -> NDArray[np.float64]:
 
 
 def natural_colour(image: U8, landmarks: NDArray[np.floating]) -> Component:
-    """Return NaturalColour: distance of the cheeks' mean a*, b* from the box [5, 25] x [5, 35]."""
+    """Return NaturalColour: distance of the cheeks' mean a*, b* from the box [5, 25] x [5, 35].
+
+    A picture without any colour has no unnatural one: its distance is 0, as in OFIQ.
+    """
+    if bool((image == image[..., :1]).all()):
+        return Component(0.0, 100)
     height, width = image.shape[:2]
     face = shape_of(landmarks)
     side = max(3, int(0.3 * face.inter_eye))
@@ -148,13 +153,16 @@ def head_size(landmarks: NDArray[np.floating], height: int) -> Component:
     return Component(value, _clip(200 * (1 - sigmoid(abs(value - 0.45), 0, 0.05))))
 
 
-def background_uniformity(image: U8, alpha: F32, side: int = 354) -> Component:
+def background_uniformity(image: U8, alpha: F32, side: int = 354) -> Component | None:
     """Return BackgroundUniformity: mean Scharr gradient of the luminance over the background.
 
     Args:
         image: uint8 [h, w, 3].
         alpha: float32 [h, w]; the background is where it is 0, eroded by 4 pixels.
         side: width at which gradients are taken (354 in the standard).
+
+    Returns:
+        The component; None where no background is seen, which OFIQ calls a failure to assess.
     """
     ratio = side / image.shape[1]
     size = (side, max(8, round(image.shape[0] * ratio)))
@@ -162,7 +170,7 @@ def background_uniformity(image: U8, alpha: F32, side: int = 354) -> Component:
     matte = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     ground = cv2.erode((matte < 0.01).astype(np.uint8), np.ones((4, 4), np.uint8))
     if not ground.any():
-        return Component(float("nan"), 0)
+        return None
     level = luminance(small)
     across = cv2.Scharr(level, cv2.CV_32F, 1, 0)
     down = cv2.Scharr(level, cv2.CV_32F, 0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,8 @@ class MemberLook:
     Attributes:
         eye_line: eyes from the top, fraction of the height.
         head_size: eye midpoint to chin over the height.
-        background: CIELAB of the background; None where it is the own scene or an image.
+        background: CIELAB of the background; None where it is the own scene or an image, or next
+            to nothing of it is seen.
         temperature: CCT in kelvin of the light after balancing (`ToneReport.cct_after`).
     """
 
@@ -42,10 +43,10 @@ class TeamReport:
         members: how many are compared.
         eye_line_spread: largest less smallest, fraction of the height.
         head_size_spread: largest over smallest, less 1.
-        background_spread: largest CIE76 distance from the median background.
+        background_spread: largest CIE76 distance between two backgrounds.
         temperature_spread: largest less smallest, kelvin.
-        outliers: member -> in what it differs, by more than half the tolerance, from the middle of
-            the largest group that belongs together.
+        outliers: member -> in what it stands apart from the largest group whose members are all
+            within the tolerance of one another.
     """
 
     members: int
@@ -80,11 +81,13 @@ def look_of(
     """
     face = shape_of(landmarks)
     height = result.shape[0]
-    ground = to_lab(result[alpha < 0.01])
+    pixels: U8 = result[alpha < 0.01]
     background = None
-    if ground.shape[0] > 100 and float(ground[:, 0].std()) < 6:
-        lightness, a, b = np.median(ground, axis=0)
-        background = (float(lightness), float(a), float(b))
+    if len(pixels) > 100:
+        ground = to_lab(pixels)
+        if float(ground[:, 0].std()) < 6:
+            lightness, a, b = np.median(ground, axis=0)
+            background = (float(lightness), float(a), float(b))
     return MemberLook(
         eye_line=face.eyes[1] / height,
         head_size=face.chin_metric / height,
@@ -108,14 +111,12 @@ def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
     eyes = np.array([look.eye_line for look in looks])
     heads = np.array([look.head_size for look in looks])
     kelvins = np.array([look.temperature for look in looks])
-    grounds = np.array([look.background for look in looks if look.background is not None])
-    middle = np.median(grounds, axis=0) if grounds.size else np.zeros(3)
-    away = {
-        name: 0.0
-        if look.background is None
-        else float(np.linalg.norm(np.asarray(look.background) - middle))
-        for name, look in members.items()
+    grounds = {
+        name: look.background for name, look in members.items() if look.background is not None
     }
+    apart = _distances(list(grounds.values()))
+    together = _largest_group(apart, BACKGROUND_TOLERANCE)
+    other_ground = {name for place, name in enumerate(grounds) if place not in together}
     eye_line = _common(eyes, EYE_LINE_TOLERANCE)
     head_size = float(np.exp(_common(np.log(heads), np.log1p(HEAD_SIZE_TOLERANCE))))
     kelvin = _common(kelvins, TEMPERATURE_TOLERANCE)
@@ -127,7 +128,7 @@ def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
                 abs(np.log(look.head_size / head_size)) > np.log1p(HEAD_SIZE_TOLERANCE) / 2 + 1e-6,
                 "head_size",
             ),
-            (away[name] > BACKGROUND_TOLERANCE / 2, "background"),
+            (name in other_ground, "background"),
             (abs(look.temperature - kelvin) > TEMPERATURE_TOLERANCE / 2 + 1e-6, "temperature"),
         )
         found = tuple(what for differs, what in checks if differs)
@@ -137,7 +138,7 @@ def compare_team(members: Mapping[str, MemberLook]) -> TeamReport:
         members=len(members),
         eye_line_spread=float(np.ptp(eyes)),
         head_size_spread=float(heads.max() / heads.min() - 1),
-        background_spread=max(away.values()),
+        background_spread=float(apart.max(initial=0.0)),
         temperature_spread=float(np.ptp(kelvins)),
         outliers=outliers,
     )
@@ -149,3 +150,24 @@ def _common(values: NDArray[np.floating], tolerance: float) -> float:
     ends = np.searchsorted(ordered, ordered + tolerance, side="right") - 1
     first = int(np.argmax(ends - np.arange(len(ordered))))
     return float((ordered[first] + ordered[ends[first]]) / 2)
+
+
+def _distances(colours: Sequence[tuple[float, float, float]]) -> NDArray[np.float64]:
+    """Return the CIE76 distance of each colour from each, [n, n]."""
+    points = np.asarray(colours, np.float64).reshape(-1, 3)
+    return np.asarray(np.linalg.norm(points[:, None] - points[None, :], axis=-1), np.float64)
+
+
+def _largest_group(apart: NDArray[np.float64], tolerance: float) -> set[int]:
+    """Return the places of a largest group all of whose members are within the tolerance.
+
+    Around each in turn, the nearest first: exact where all belong together, else near enough.
+    """
+    largest: list[int] = []
+    for row in apart:
+        group: list[int] = []
+        for place in np.argsort(row, kind="stable"):
+            if (apart[place, group] <= tolerance).all():
+                group.append(int(place))
+        largest = max(largest, group, key=len)
+    return set(largest)
