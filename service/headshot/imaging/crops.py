@@ -1,8 +1,9 @@
 """Crops of every aspect from one square portrait.
 
 A wide crop widens the background at the sides, but only above the row where the shoulders leave
-the photo: below it there is nothing to show. It never cuts the head, and puts no background above
-hair that the photo itself cuts.
+the photo: below it there is nothing to show. A narrow crop that would cut the head at its sides gets
+background above, which makes it wider. It cuts the head only where that is not enough (the notes
+tell), and puts no background above hair that the photo itself cuts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _TOUCH = 0.2
 """Alpha at an edge from which the subject is said to be cut by it."""
 _LEAST_SIDE = 600 / 640
 """Least longer side of a crop over the canvas: 2400 px of print from the upscaled canvas."""
+
+_MARGIN = 0.025
+"""Least room beside and above the head over the height."""
 
 
 def parse_aspect(aspect: str) -> float:
@@ -128,6 +132,11 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     canvas, face, spec = float(frame.canvas), frame.face, frame.spec
     # The longer side carries the resolution; a crop never asks for more than 1.6 canvases of it.
     longest = canvas * (1.0 if ratio <= 1 else min(1.6, max(1.0, ratio)))
+    head = (limits.head_right - limits.head_left) / (ratio - 2 * _MARGIN)
+    if ratio <= 1 and head > longest and not np.isfinite(limits.top):
+        # A narrow crop as high as the canvas would cut the head at both sides: background above
+        # makes it wider. A tenth more for a head that is not in the middle.
+        longest = min(1.6 * canvas, max(longest, 1.1 * head))
     shortest = 0.5 * canvas * max(1.0, ratio)
     heights = np.unique(np.r_[np.linspace(shortest, longest, 33), canvas * max(1.0, ratio)])
     heights = heights / max(1.0, ratio)
@@ -151,7 +160,7 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
         FrameNote.PHOTO_TOO_TIGHT_TOP: np.maximum(limits.top - y0, 0) / height,
         FrameNote.PHOTO_TOO_TIGHT_BOTTOM: np.maximum(y1 - limits.bottom, 0) / height,
     }
-    margin = 0.025 * height
+    margin = _MARGIN * height
     room_above = limits.crown - y0 if not np.isfinite(limits.top) else np.full_like(y0, np.inf)
     cut = (
         np.maximum(margin - room_above, 0)

@@ -199,10 +199,11 @@ async def _decode(
 async def _detect(engine: Engine, call: Call, photo: _Photo, fitted: tuple[Image, float]) -> None:
     if photo.pixels is None:
         return
-    faces = await detect.find_faces(engine, call, photo.pixels, fitted=fitted)
+    hint = photo.given.face_hint
+    faces = await detect.find_faces(engine, call, photo.pixels, fitted=fitted, hint=hint)
     if faces:
         height, width = photo.pixels.shape[:2]
-        photo.face = detect.choose_face(faces, (width, height), photo.given.face_hint)
+        photo.face = detect.choose_face(faces, (width, height), hint)
     photo.faces = len(faces)
 
 

@@ -96,8 +96,12 @@ async def find_faces(
     *,
     stage: str = "detect",
     fitted: tuple[Image, float] | None = None,
+    hint: tuple[float, float] | None = None,
 ) -> list[Face]:
     """Return all faces of a photo, most confident first.
+
+    Where the face that is meant (see `choose_face`; the largest where that is open) is small, it
+    is looked at again, closer.
 
     Args:
         engine: models and threads.
@@ -105,6 +109,7 @@ async def find_faces(
         photo: uint8 [h, w, 3] RGB, upright.
         stage: stage to book the time on.
         fitted: of `fit`, None to do it here.
+        hint: a point in 0..1 of width and height, near the wanted face.
     """
     size = engine.models.detector.canvas
     canvas, scale = fitted or await fit(engine, call, photo)
@@ -112,8 +117,13 @@ async def find_faces(
     if not faces:
         padded, scale, offset = await engine.workers.run(call.deadline, _padded, photo, size)
         faces = await _on_canvas(engine, call, stage, padded, scale, offset)
-    if faces and max(face.height for face in faces) * scale < _COARSE_FRACTION * size:
-        faces = await _look_closer(engine, call, stage, photo, faces, size)
+    if not faces:
+        return []
+    meant = choose_face(faces, (photo.shape[1], photo.shape[0]), hint)
+    meant = meant or max(faces, key=lambda face: face.area)
+    if meant.height * scale < _COARSE_FRACTION * size:
+        finer = await _look_closer(engine, call, stage, photo, meant, size)
+        faces = [finer if face is meant else face for face in faces]
     return faces
 
 
@@ -134,22 +144,18 @@ def _padded(photo: Image, size: int) -> tuple[Image, float, tuple[float, float]]
 
 
 async def _look_closer(
-    engine: Engine, call: Call, stage: str, photo: Image, faces: list[Face], size: int
-) -> list[Face]:
-    """Detect again in a square around the largest face, for finer landmarks."""
-    largest = max(faces, key=lambda face: face.area)
-    centre = (largest.box[:2] + largest.box[2:]) / 2
-    half = largest.height * _CLOSER_MARGIN / 2
+    engine: Engine, call: Call, stage: str, photo: Image, coarse: Face, size: int
+) -> Face:
+    """Detect again in a square around a face, for finer landmarks; the face itself if not found."""
+    centre = (coarse.box[:2] + coarse.box[2:]) / 2
+    half = coarse.height * _CLOSER_MARGIN / 2
     left, top = np.maximum(np.floor(centre - half), 0).astype(int)
     right, bottom = np.ceil(centre + half).astype(int)
     crop = photo[top:bottom, left:right]
     canvas, scale = await engine.workers.run(call.deadline, geometry.letterbox, crop, size)
     again = await _on_canvas(engine, call, stage, canvas, scale, (float(left), float(top)))
-    same = [face for face in again if _overlap(face, largest) > _SAME_FACE_IOU]
-    if not same:
-        return faces
-    finer = max(same, key=lambda face: face.score)
-    return [finer if face is largest else face for face in faces]
+    same = [face for face in again if _overlap(face, coarse) > _SAME_FACE_IOU]
+    return max(same, key=lambda face: face.score, default=coarse)
 
 
 def _overlap(a: Face, b: Face) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from headshot.imaging import framing
@@ -127,6 +128,25 @@ class TestCrops:
         assert crop.y1 > frame.face.chin_y + 3
         assert crop.width / crop.height == pytest.approx(framing.parse_aspect(aspect), rel=1e-6)
         assert max(crop.width, crop.height) >= 600 - 1
+
+    @pytest.mark.parametrize(("size", "aspect"), [(0.46, "1:3"), (0.6, "1:2")])
+    def test_a_narrow_crop_gets_background_above_rather_than_cut_the_head_at_the_sides(
+        self, size: float, aspect: str
+    ) -> None:
+        spec = FramingSpec(head_height=size)
+        frame = framing.plan_portrait(landmarks_at(1000, 1200, 150), None, (2000, 3000), spec)
+        face = frame.face
+        x, y, s = *face.eyes, face.scale
+        alpha = np.zeros((640, 640), np.uint8)
+        axes = (round(1.45 * s), round(1.9 * s))
+        cv2.ellipse(alpha, (round(x), round(y)), axes, 0, 0, 360, 255, -1)
+        alpha[round(y + 2.6 * s) :] = 255
+        crop = framing.plan_crop(frame, alpha.astype(np.float32) / 255, aspect)
+        assert crop.x0 < x - axes[0] < x + axes[0] < crop.x1
+        assert crop.y0 < 0
+        assert crop.y1 <= 640 + 0.003 * crop.height
+        assert FrameNote.BACKGROUND_EXTENDED in crop.notes
+        assert FrameNote.HEAD_LARGER_THAN_ASKED not in crop.notes
 
     def test_a_wide_crop_widens_only_above_the_row_where_shoulders_leave_the_photo(self) -> None:
         frame, alpha = self.frame_and_alpha()
