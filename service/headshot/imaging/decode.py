@@ -135,8 +135,10 @@ def _decode(header: Header, long_side: int | None) -> Photo:
         raster = _decode_webp(header)
     else:
         raster = _decode_pillow(header, long_side)
-    if raster.dtype != np.uint8:  # 16-bit grey
-        raster = ((raster.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if raster.dtype != np.uint8:  # 16-bit grey, or a 16-bit PNG with a transparent colour
+        raster = _to_8_bits(raster)
+        if header.white_is_zero:  # Pillow turns it for 8 bits and fewer only
+            raster = 255 - raster
     if raster.ndim == 3 and raster.shape[2] in (2, 4) and not header.cmyk:
         if bool((raster[..., -1] != 255).any()):
             notes.append("ALPHA_FLATTENED")
@@ -160,18 +162,24 @@ def _decode(header: Header, long_side: int | None) -> Photo:
     )
 
 
+def _to_8_bits(raster: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Levels 0..65535 of any shape [h,...] rounded to 0..255, some rows at a time."""
+    out = np.empty(raster.shape, np.uint8)
+    for top in range(0, raster.shape[0], 64):
+        out[top : top + 64] = (raster[top : top + 64].astype(np.uint32) + 128) // 257
+    return out
+
+
 def _to_srgb(
     raster: NDArray[np.uint8], header: Header, notes: list[str]
 ) -> tuple[NDArray[np.uint8], bool]:
     """uint8 [h,w,3] sRGB, and whether a profile was applied."""
-    profile = header.icc
-    if profile is None and header.cicp is not None:
-        primaries, transfer = header.cicp
-        if transfer in (16, 18):
-            notes.append("HDR_AS_SDR")
-        profile = profiles.cicp_profile(primaries, transfer)
+    profile = _profile_of(header, notes)
     channels = 1 if raster.ndim == 2 else raster.shape[2]
     if profile is not None:
+        if channels == 3 and profiles.is_grey(profile) and _without_colour(raster):
+            # libjpeg gives a grey JPEG three channels; its profile is for one.
+            raster, channels = raster[..., 0], 1
         try:
             conversion = profiles.to_srgb(profile, channels)
         except profiles.ProfileError:
@@ -184,6 +192,23 @@ def _to_srgb(
     if channels == 1:
         return np.repeat(raster[..., None], 3, axis=2), False
     return raster, False
+
+
+def _profile_of(header: Header, notes: list[str]) -> bytes | None:
+    """The profile that says what the picture's numbers mean; None where they are sRGB."""
+    if header.cicp is None or (header.icc is not None and header.format != "png"):
+        return header.icc
+    # In a PNG the code points count more than a profile (third edition, 4.3), where they tell.
+    if profiles.cicp_is_srgb(*header.cicp):
+        return None
+    coded = profiles.cicp_profile(*header.cicp)
+    if coded is None and header.icc is None and header.cicp[1] in (16, 18):
+        notes.append("HDR_AS_SDR")
+    return coded or header.icc
+
+
+def _without_colour(raster: NDArray[np.uint8]) -> bool:
+    return bool((raster == raster[..., :1]).all())
 
 
 def _decode_jpeg(header: Header, long_side: int | None) -> NDArray[np.uint8]:
@@ -229,14 +254,22 @@ def _decode_webp(header: Header) -> NDArray[np.uint8]:
 
 
 def _decode_pillow(header: Header, long_side: int | None) -> NDArray[Any]:
-    """uint8 [h,w], [h,w,2..4], or uint16 [h,w]; at least `long_side` long."""
+    """uint8 [h,w], [h,w,2..4], or uint16 [h,w], [h,w,2], [h,w,4]; at least `long_side` long."""
     with Image.open(io.BytesIO(header.data), formats=(_PILLOW[header.format],)) as picture:
         if picture.size != (header.width, header.height):
             raise corrupt("its size is not what its header says")
         mode = picture.mode
+        key = picture.info.get("transparency")
         if mode == "P":
-            mode = "RGBA" if "transparency" in picture.info else "RGB"
-        elif mode in ("L", "RGB") and "transparency" in picture.info:
+            mode = "RGBA" if key is not None else "RGB"
+        elif key is not None and header.bit_depth == 16:
+            return _with_transparent_colour(header, key)
+        elif key is not None and mode in ("1", "L"):
+            # The file counts in its own steps, Pillow's pixels in 255ths.
+            most = 2**header.bit_depth - 1
+            picture.info["transparency"] = (key & most) * 255 // most
+            mode = "RGBA"
+        elif key is not None and mode == "RGB":
             mode = "RGBA"
         elif mode in ("1", "I"):
             mode = "L"
@@ -253,3 +286,19 @@ def _decode_pillow(header: Header, long_side: int | None) -> NDArray[Any]:
             # Averaging here already spares a full-size copy, hundreds of megabytes at the limit.
             converted = converted.reduce(factor)
         return np.asarray(converted)
+
+
+def _with_transparent_colour(header: Header, key: Any) -> NDArray[np.uint16]:
+    """uint16 [h,w,2|4] of a 16-bit PNG with a tRNS chunk, which Pillow cannot compare.
+
+    Args:
+        header: of the file.
+        key: the transparent grey; a colour OpenCV has applied already.
+    """
+    decoded = cv2.imdecode(np.frombuffer(header.data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.shape[:2] != (header.height, header.width):
+        raise corrupt("its picture data cannot be read")
+    if decoded.ndim == 2:
+        alpha = np.where(decoded == key, 0, 65535).astype(np.uint16)
+        return np.dstack([decoded, alpha]).astype(np.uint16, copy=False)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGRA2RGBA, dst=decoded), dtype=np.uint16)

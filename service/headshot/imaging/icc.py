@@ -141,12 +141,25 @@ def display_p3_profile() -> bytes:
     return matrix_profile("Display P3", DISPLAY_P3)
 
 
+_VIDEO_TRANSFERS: Final = (1, 2, 6, 13, 14, 15)
+
+
+def cicp_is_srgb(primaries: int, transfer: int) -> bool:
+    """Whether ITU-T H.273 code points mean sRGB, as `cicp_profile` reads them."""
+    return primaries == 1 and transfer in _VIDEO_TRANSFERS
+
+
+def is_grey(profile: bytes) -> bool:
+    """Whether a profile says that it is for grey; a damaged one may say anything."""
+    return profile[16:20] == b"GRAY"
+
+
 def cicp_profile(primaries: int, transfer: int) -> bytes | None:
     """A profile for ITU-T H.273 code points; None where they mean sRGB or are not known.
 
     Transfer functions of video (BT.709 family) are read as the sRGB curve, as browsers do.
     """
-    if transfer not in (1, 2, 6, 13, 14, 15):
+    if transfer not in _VIDEO_TRANSFERS:
         return None
     if primaries == 12:
         return display_p3_profile()

@@ -173,9 +173,10 @@ def _pillow_facts(data: bytes, header: Header) -> dict[str, Any]:
     with Image.open(io.BytesIO(data), formats=(header.format.upper(),)) as picture:
         facts: dict[str, Any] = {}
         density = picture.info.get("dpi")
-        if density is not None:
-            facts["dpi"] = tuple(round(float(value), 2) for value in density)
         exif = picture.getexif()
+        # Pillow gives a TIFF that tells no density one of 1.
+        if density is not None and (header.format != "tiff" or _X_RESOLUTION in exif):
+            facts["dpi"] = tuple(round(float(value), 2) for value in density)
         packet = picture.info.get("xmp")
         if header.format == "tiff":  # its own tags are what Pillow shows as EXIF here
             packet = exif.get(_XMP_TAG)
@@ -184,9 +185,9 @@ def _pillow_facts(data: bytes, header: Header) -> dict[str, Any]:
             # A density alone, which finished pictures may carry there, tells nothing of a camera.
             facts["has_exif"] = bool(set(exif) - _DENSITY_TAGS)
             if density is None and exif.get(_X_RESOLUTION) and exif.get(_RESOLUTION_UNIT) == _INCH:
-                facts["dpi"] = tuple(
-                    round(float(exif[tag]), 2) for tag in (_X_RESOLUTION, _Y_RESOLUTION)
-                )
+                across = exif[_X_RESOLUTION]
+                down = exif.get(_Y_RESOLUTION) or across
+                facts["dpi"] = (round(float(across), 2), round(float(down), 2))
         facts["has_gps"] = _GPS_TAG in exif
         if isinstance(packet, bytes):
             facts |= _packet_facts(packet)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import threading
+import zlib
 from pathlib import Path
 
 import cv2
@@ -165,6 +167,48 @@ def test_a_profile_for_other_channels_is_set_aside() -> None:
     assert mean_difference(photo.pixels[..., 0], np.asarray(grey)) == 0
 
 
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF"])
+def test_the_profile_of_a_grey_file_is_applied(name: str) -> None:
+    options = {"quality": 100} if name == "JPEG" else {}
+    grey = Image.new("L", (64, 64), 128)
+    photo = decode_photo(write(grey, name, icc_profile=_linear_grey_profile(), **options))
+    assert photo.icc
+    assert photo.notes == ()
+    assert photo.pixels[5, 5].tolist() == [188, 188, 188]
+
+
+def test_a_grey_profile_in_a_colour_file_is_set_aside() -> None:
+    photo = decode_photo(write(portrait(), "JPEG", quality=95, icc_profile=_linear_grey_profile()))
+    assert "ICC_IGNORED" in photo.notes
+    assert mean_difference(photo.pixels, portrait()) < 4
+
+
+def _coded(primaries: int, transfer: int) -> bytes:
+    return png_chunk(b"cICP", bytes((primaries, transfer, 0, 1)))
+
+
+def test_a_png_profile_counts_more_than_its_srgb_chunk() -> None:
+    plain = write(portrait(), "PNG", icc_profile=display_p3_profile())
+    both = png_with_chunks(plain, png_chunk(b"sRGB", b"\0"))
+    assert decode_photo(both).icc
+    np.testing.assert_array_equal(decode_photo(both).pixels, decode_photo(plain).pixels)
+
+
+def test_code_points_in_a_png_count_more_than_its_profile() -> None:
+    bare = write(portrait(), "PNG")
+    profiled = write(portrait(), "PNG", icc_profile=display_p3_profile())
+    wide, srgb, hdr = _coded(9, 13), _coded(1, 13), _coded(9, 16)
+    np.testing.assert_array_equal(
+        decode_photo(png_with_chunks(profiled, wide)).pixels,
+        decode_photo(png_with_chunks(bare, wide)).pixels,
+    )
+    np.testing.assert_array_equal(decode_photo(png_with_chunks(profiled, srgb)).pixels, portrait())
+    # Nothing is known of these: the profile beside them is for readers like this one.
+    fallen_back = decode_photo(png_with_chunks(profiled, hdr))
+    np.testing.assert_array_equal(fallen_back.pixels, decode_photo(profiled).pixels)
+    assert fallen_back.notes == ()
+
+
 def test_cmyk_of_adobe_is_not_negative() -> None:
     # Pillow writes CMYK inverted and marked, as Photoshop does.
     photo = decode_photo(valid_files()["jpeg-cmyk"])
@@ -211,6 +255,47 @@ def test_sixteen_bit_grey_is_rounded_not_cut() -> None:
     photo = decode_photo(cv2.imencode(".png", values)[1].tobytes())
     expected = np.rint(values / 257)
     assert int(np.abs(photo.pixels[..., 0] - expected).max()) == 0
+
+
+def test_a_sixteen_bit_negative_is_turned() -> None:
+    values = np.repeat(np.arange(0, 65536, 1024, dtype=np.uint16)[None], 64, axis=0)
+    out = io.BytesIO()
+    tifffile.imwrite(out, values, photometric="miniswhite")
+    photo = decode_photo(out.getvalue())
+    expected = np.rint((65535 - values.astype(int)) / 257)
+    assert int(np.abs(photo.pixels[..., 0] - expected).max()) == 0
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_is_laid_over_white(depth: int) -> None:
+    # One half is of the grey 0, the other of the grey 1, which is the transparent one.
+    zeros, ones = bytes(8 * depth), bytes([{1: 255, 2: 85, 4: 17}[depth]]) * (8 * depth)
+    rows = b"".join(b"\0" + row for row in [zeros] * 32 + [ones] * 32)
+    header = struct.pack(">IIBBBBB", 64, 64, depth, 0, 0, 0, 0)
+    chunks = (
+        png_chunk(b"IHDR", header),
+        png_chunk(b"tRNS", struct.pack(">H", 1)),
+        png_chunk(b"IDAT", zlib.compress(rows)),
+        png_chunk(b"IEND", b""),
+    )
+    photo = decode_photo(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert "ALPHA_FLATTENED" in photo.notes
+    assert (photo.pixels[:32] == 0).all()
+    assert (photo.pixels[32:] == 255).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_colour_of_sixteen_bits_is_compared_in_all_of_them(channels: int) -> None:
+    values = np.full((64, 64, channels), 257 * 40, np.uint16)
+    values[:16] += 1
+    values[16:32] = 257 * 99
+    png = cv2.imencode(".png", values)[1].tobytes()
+    key = png_chunk(b"tRNS", struct.pack(">H", 257 * 40) * channels)
+    photo = decode_photo(png_with_chunks(png, key))
+    assert "ALPHA_FLATTENED" in photo.notes
+    assert (photo.pixels[:16] == 40).all()
+    assert (photo.pixels[16:32] == 99).all()
+    assert (photo.pixels[32:] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -311,3 +396,15 @@ def _to_space(pixels: np.ndarray, primaries: object) -> np.ndarray:
     linear = linear @ (np.linalg.inv(matrix(primaries)) @ srgb).T
     coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.asarray(np.rint(np.clip(coded, 0, 1) * 255), dtype=np.uint8)
+
+
+def _linear_grey_profile() -> bytes:
+    """A grey profile whose levels are linear light: the RGB one with other tags and names."""
+    white = struct.pack(">4s4x3i", b"XYZ ", 63190, 65536, 54061)
+    curve = struct.pack(">4s4xI", b"curv", 0)
+    start = 128 + 4 + 12 * 2
+    table = struct.pack(">I4sII", 2, b"wtpt", start, len(white))
+    table += struct.pack(">4sII", b"kTRC", start + len(white), len(curve))
+    head = srgb_profile()[4:16] + b"GRAY" + srgb_profile()[20:128]
+    body = head + table + white + curve
+    return struct.pack(">I", 4 + len(body)) + body

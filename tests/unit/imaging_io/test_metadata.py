@@ -88,6 +88,17 @@ def test_a_camera_photo_is_shown_with_its_position_flagged() -> None:
     assert facts["software"] is None
 
 
+def test_a_density_that_is_told_for_one_axis_counts_for_both() -> None:
+    exif = Image.Exif()
+    exif[282], exif[296] = 300.0, 2
+    assert read_metadata(write(portrait(), "WEBP", exif=exif.tobytes()))["dpi"] == (300, 300)
+
+
+def test_a_tiff_that_tells_no_density_has_none() -> None:
+    assert read_metadata(write(portrait(), "TIFF"))["dpi"] is None
+    assert read_metadata(write(portrait(), "TIFF", dpi=(300, 300)))["dpi"] == (300, 300)
+
+
 def test_a_heic_is_described_by_its_header() -> None:
     assert read_metadata(valid_files()["heic"])["format"] == "heic"
 

@@ -19,11 +19,12 @@ class Header:
         orientation: EXIF orientation 1..8 that makes the stored pixels upright.
         bit_depth: bits per sample.
         icc: embedded profile, or None.
-        cicp: (colour primaries, transfer characteristics) of ITU-T H.273 where the file gives them
-            and has no profile, or None.
+        cicp: (colour primaries, transfer characteristics) of ITU-T H.273 where the file gives
+            them, or None.
         data: the bytes for the decoder.
         cmyk: four ink channels (JPEG, TIFF).
         inverted: CMYK stored as 255 - ink (Adobe JPEG).
+        white_is_zero: grey stored as a negative (TIFF).
         notes: codes of what was set aside while reading.
     """
 
@@ -37,4 +38,5 @@ class Header:
     cicp: tuple[int, int] | None = None
     cmyk: bool = False
     inverted: bool = False
+    white_is_zero: bool = False
     notes: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ _DEPTHS: Final = {
     6: (8, 16),
 }
 _PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_METADATA: Final = frozenset({b"iCCP", b"eXIf", b"cICP", b"sRGB"})
+_METADATA: Final = frozenset({b"iCCP", b"eXIf", b"cICP"})
 _MAX_CHUNKS: Final = 65_536
 _DEFLATE_RATIO: Final = 1040
 """Deflate cannot shrink by more than 1032 to 1: fewer bytes than that are not the whole picture."""
@@ -75,7 +75,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Header:
         data=data[:8] + b"".join(data[start:end] for start, end in kept),
         orientation=exif_orientation(metadata.get(b"eXIf", b"")),
         bit_depth=depth,
-        icc=None if b"sRGB" in metadata else icc,
+        icc=icc,
         cicp=(cicp[0], cicp[1]) if len(cicp) == 4 else None,
         notes=notes,
     )

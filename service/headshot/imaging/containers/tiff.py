@@ -41,6 +41,7 @@ _COMPRESSIONS: Final = frozenset({1, 5, 7, 8, 32773, 32946})
 """None, LZW, JPEG, Deflate, PackBits, Deflate (old number)."""
 _PHOTOMETRICS: Final = frozenset({0, 1, 2, 3, 5, 6})
 _CMYK: Final = 5
+_WHITE_IS_ZERO: Final = 0
 _MAX_TILE_PIXELS: Final = 2**22
 
 
@@ -98,6 +99,7 @@ def _read(data: bytes, order: str, limits: DecodeLimits) -> Header:
         bit_depth=bits[0],
         icc=icc.payload if icc and not too_large else None,
         cmyk=photometric == _CMYK,
+        white_is_zero=photometric == _WHITE_IS_ZERO,
         notes=("ICC_IGNORED",) if too_large else (),
     )
 
