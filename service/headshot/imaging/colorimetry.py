@@ -6,6 +6,8 @@ is D65 too, so that #808080 has a* = b* = 0.
 
 from __future__ import annotations
 
+import re
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,7 @@ _RGB_TO_XYZ = np.array(
     ],
     np.float64,
 )
+_HEX_COLOUR = re.compile("#[0-9A-Fa-f]{6}")
 _XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ)
 
 
@@ -108,13 +111,10 @@ def daylight_rgb(kelvin: float) -> NDArray[np.float64]:
 
 def parse_hex(text: str) -> tuple[int, int, int]:
     """Return (r, g, b) of "#RRGGBB"; ValueError where it is not that."""
-    digits = text.removeprefix("#")
-    try:
-        value = int(digits, 16) if len(digits) == 6 and text.startswith("#") else -1
-    except ValueError:
-        value = -1
-    if value < 0:
+    # int() alone would take "+12345" and "1_2_34" for six digits.
+    if not _HEX_COLOUR.fullmatch(text):
         raise ValueError(f"{text!r} is not a colour of the form #RRGGBB")
+    value = int(text[1:], 16)
     return (value >> 16) & 255, (value >> 8) & 255, value & 255
 
 

@@ -1,9 +1,9 @@
 """Crops of every aspect from one square portrait.
 
 A wide crop widens the background at the sides, but only above the row where the shoulders leave
-the photo: below it there is nothing to show. A narrow crop that would cut the head at its sides gets
-background above, which makes it wider. It cuts the head only where that is not enough (the notes
-tell), and puts no background above hair that the photo itself cuts.
+the photo: below it there is nothing to show. A narrow crop that would cut the head at its sides
+gets background above, which makes it wider. It cuts the head only where that is not enough (the
+notes tell), and puts no background above hair that the photo itself cuts.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headshot.errors import HeadshotError, StyleError
-from headshot.imaging.background import AUTO_OPTIONS, BackgroundSpec, rgb_of
+from headshot.imaging.background import AUTO_OPTIONS, BackgroundSpec, options_of, rgb_of
 from headshot.imaging.encode import EncodeSpec
 from headshot.imaging.framing import FramingSpec
 from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds
@@ -27,7 +27,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Guide(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False, allow_inf_nan=False)
 
 
 class FramingGuide(_Guide):
@@ -55,12 +55,17 @@ class BackgroundGuide(_Guide):
     auto_tones: Annotated[tuple[str, ...], Field(min_length=1, max_length=8)] = AUTO_OPTIONS
     allow_other: bool = True
 
-    @field_validator("options", "auto_tones")
+    @field_validator("options")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             _background_of(name, ())
         return names
+
+    @field_validator("auto_tones")
+    @classmethod
+    def _colours(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return options_of(names)
 
     @model_validator(mode="after")
     def _default_is_an_option(self) -> BackgroundGuide:
@@ -135,7 +140,7 @@ class BoundsGuide(_Guide):
 class Style(GuideHead):
     """One version of one style guide."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     description: Annotated[str, Field(min_length=1, max_length=400)]
     framing: FramingGuide = FramingGuide()
@@ -219,8 +224,8 @@ def _background_of(name: str, auto_tones: tuple[str, ...]) -> BackgroundSpec:
         return BackgroundSpec("auto", options=tones)
     if name == "blur":
         return BackgroundSpec("blur", options=tones)
-    kind, _, colour = name.rpartition(":")
-    if kind not in ("", "gradient"):
+    kind, separator, colour = name.rpartition(":")
+    if kind != ("gradient" if separator else ""):
         raise ValueError(
             f'{name!r} is no background: use auto, blur, a colour or "gradient:COLOUR"'
         )

@@ -163,7 +163,7 @@ def test_a_blurred_scene_of_which_next_to_nothing_is_seen_is_not_black(strip: in
 
 
 def test_unknown_colours_are_refused_by_name() -> None:
-    for colour in ("mauve", "#12", "#GGGGGG", "808080"):
+    for colour in ("mauve", "#12", "#GGGGGG", "808080", "#+12345", "#1_2_34", "#12345６"):
         with pytest.raises(ValueError, match="colour"):
             BackgroundSpec("solid", colour=colour)
 
