@@ -162,8 +162,8 @@ def _decode(header: Header, long_side: int | None) -> Photo:
     )
 
 
-def _to_8_bits(raster: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Levels 0..65535 of any shape [h,...] rounded to 0..255, some rows at a time."""
+def _to_8_bits(raster: NDArray[Any]) -> NDArray[np.uint8]:
+    """uint16 of any shape [h,...] rounded to 0..255, some rows at a time."""
     out = np.empty(raster.shape, np.uint8)
     for top in range(0, raster.shape[0], 64):
         out[top : top + 64] = (raster[top : top + 64].astype(np.uint32) + 128) // 257
