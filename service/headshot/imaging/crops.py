@@ -133,7 +133,8 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     # The longer side carries the resolution; a crop never asks for more than 1.6 canvases of it.
     longest = canvas * (1.0 if ratio <= 1 else min(1.6, max(1.0, ratio)))
     head = (limits.head_right - limits.head_left) / (ratio - 2 * _MARGIN)
-    if ratio <= 1 and head > longest and not np.isfinite(limits.top):
+    raised = ratio <= 1 and head > longest and not np.isfinite(limits.top)
+    if raised:
         # A narrow crop as high as the canvas would cut the head at both sides: background above
         # makes it wider. A tenth more for a head that is not in the middle.
         longest = min(1.6 * canvas, max(longest, 1.1 * head))
@@ -149,6 +150,10 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     height, line, shift = (g.ravel() for g in np.meshgrid(heights, lines, steps, indexing="ij"))
     width = height * ratio
     y0 = face.eyes[1] - line * height
+    if raised:
+        # The grid's steps seldom end at the photo's lower edge: what is a hair below moves up.
+        over = y0 + height - limits.bottom
+        y0 = np.where((over > 0) & (over <= 0.003 * height), y0 - over, y0)
     y1 = y0 + height
     middle = (face.eyes[0] + face.mouth[0]) / 2
     x0 = middle - (0.5 + shift) * width
