@@ -232,6 +232,8 @@ def drapery(rng: np.random.Generator, side: int) -> Bytes:
         colours = rng.permutation(named)[: len(colours)]
     stripes = np.floor(along * rng.uniform(3, 16) + rng.random()).astype(np.int64)
     cloth = np.asarray(colours[stripes % len(colours)], np.float32)
+    if rng.random() < 0.45:
+        cloth = _starred(rng, cloth, along, wander)
     sigma = float(rng.uniform(0.4, 3.0)) * side / 512
     cloth = np.asarray(cv2.GaussianBlur(cloth * shade[..., None], (0, 0), sigma), np.float32)
     if rng.random() < 0.5:  # it hangs at one side, before a wall
@@ -240,6 +242,46 @@ def drapery(rng: np.random.Generator, side: int) -> Bytes:
         covered = np.clip(edge if rng.random() < 0.5 else -edge, 0, 1)[..., None]
         cloth = cloth * covered + wall * (1 - covered)
     return np.clip(cloth, 0, 255).astype(np.uint8)
+
+
+def _starred(rng: np.random.Generator, cloth: Floats, along: Floats, wander: Floats) -> Floats:
+    """Return the cloth with a field of stars on all or a part of it, as [side,side,3].
+
+    A star of a flag beside an ear is white as grey hair is, and lies as close.
+    """
+    side = len(cloth)
+    spacing = rng.uniform(0.06, 0.2) * side
+    radius = spacing * rng.uniform(0.25, 0.48)
+    # Folds squeeze stars across, and the cloth hangs at any angle.
+    squeeze, turn = rng.uniform(0.35, 1.0), rng.normal(0, 0.5)
+    points = np.arange(10) * np.pi / 5
+    reach = np.where(np.arange(10) % 2, 0.4, 1.0)
+    outline = np.stack([np.sin(points), -np.cos(points)], axis=1) * reach[:, None]
+    axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    stars = np.zeros((side, side), np.uint8)
+    count = int(1.5 * side / spacing)
+    for row in range(-count, count + 1):
+        for column in range(-count, count + 1):
+            flat = np.array([(column + 0.5 * (row % 2)) * squeeze, 0.8 * row]) * spacing
+            centre = axes @ flat + side / 2
+            if not np.all((centre > -radius) & (centre < side + radius)):
+                continue
+            own = rng.normal(0, 0.2)
+            twist = np.array([[np.cos(own), -np.sin(own)], [np.sin(own), np.cos(own)]])
+            corners = (axes @ (twist @ (outline * [squeeze, 1]).T * radius)).T + centre
+            corners = np.rint(corners * 16).astype(np.int32)
+            cv2.fillPoly(stars, [corners], 255, cv2.LINE_AA, 4)
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32)
+    moved = x + side * wander[..., 0], y + side * wander[..., 1]
+    stars = np.asarray(cv2.remap(stars, *moved, cv2.INTER_LINEAR), np.uint8)
+    dark = rng.uniform(0, 110, 3) if rng.random() < 0.5 else np.array([28.0, 38.0, 90.0])
+    light = rng.uniform(170, 255, 3) if rng.random() < 0.4 else np.array([232.0, 230.0, 226.0])
+    share = stars[..., None].astype(np.float32) / 255
+    field = np.asarray(dark + share * (light - dark), np.float32)
+    if rng.random() < 0.6:
+        threshold = np.quantile(along, rng.uniform(0.2, 0.8))
+        field = np.where((along > threshold)[..., None], field, cloth)
+    return np.asarray(field, np.float32)
 
 
 def fused_foreground(image: Bytes, alpha: Bytes) -> Bytes:
