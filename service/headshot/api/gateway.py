@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 import cv2
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
 from headshot.api.admission import AdmissionController, AdmissionLimits
 from headshot.api.audit_trail import AuditTrail
+from headshot.api.draining import stop_server
+from headshot.api.health import HealthServicer
 from headshot.api.idle_memory import IdleMemory
-from headshot.api.interceptors import server_interceptors
+from headshot.api.interceptors import OpenCalls, server_interceptors
 from headshot.api.servicer import HeadshotServicer
 from headshot.api.session import Sessions
 from headshot.api.templates import Templates
@@ -77,6 +78,7 @@ class Gateway:
     metrics: Metrics
     _server: grpc.aio.Server
     _health: HealthServicer
+    _calls: OpenCalls
     _settings: Settings
     _draining: bool = False
 
@@ -86,8 +88,8 @@ class Gateway:
             return
         self._draining = True
         self.metrics.ready(False)
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace=self._settings.drain_s)
+        self._health.drain()
+        await stop_server(self._server, self._calls, self._settings.drain_s)
 
     @property
     def readiness(self) -> Health:
@@ -142,8 +144,9 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             CredentialStore(settings.credentials, metrics=metrics) if settings.credentials else None
         )
         admission = _admission(settings, metrics, credentials)
+        calls = OpenCalls(f"/{SERVICE}/")
         server = grpc.aio.server(
-            interceptors=server_interceptors(metrics, tracer, credentials),
+            interceptors=[calls, *server_interceptors(metrics, tracer, credentials)],
             options=_server_options(settings),
         )
         audit = (
@@ -163,7 +166,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             AuditTrail(audit),
         )
         headshot_service_pb2_grpc.add_HeadshotServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-        checks = HealthServicer()
+        checks = HealthServicer(("", SERVICE))
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
         names = [SERVICE, HEALTH]
         metrics.known_methods(_methods())
@@ -179,6 +182,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             metrics,
             server,
             checks,
+            calls,
             settings,
         )
         heartbeat = LoopHeartbeat(metrics)
@@ -339,10 +343,7 @@ async def _watch(gateway: Gateway, checks: HealthServicer) -> None:
         while gateway.triton is not None and restarts < gateway.triton.restarts:
             gateway.metrics.triton_restarted()
             restarts += 1
-        serving = health_pb2.HealthCheckResponse.SERVING
-        not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
-            await checks.set(name, serving if state.ok else not_serving)
+        checks.set(serving=state.ok)
         await asyncio.sleep(_WATCH_S)
 
 

@@ -8,7 +8,8 @@
 5. ErrorInterceptor: turns exceptions of everything below into typed gRPC statuses.
 6. AuthInterceptor: who calls; raises, and lets 5 answer.
 7. MalformedRequestInterceptor: bytes that are no message; raises, and lets 5 answer.
-Then the servicer, which takes its permit from the AdmissionController.
+Then the servicer, which takes its permit from the AdmissionController. The gateway puts OpenCalls
+before all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from headshot.api.interceptors.auth import AuthInterceptor
 from headshot.api.interceptors.errors import ErrorInterceptor
 from headshot.api.interceptors.malformed import MalformedRequestInterceptor
 from headshot.api.interceptors.metrics import MetricsInterceptor
+from headshot.api.interceptors.open_calls import OpenCalls
 from headshot.api.interceptors.request_context import RequestContextInterceptor
 from headshot.api.interceptors.tracing import TracingInterceptor
 from headshot.api.interceptors.wrapping import Interceptor
@@ -31,6 +33,7 @@ __all__ = [
     "ErrorInterceptor",
     "MalformedRequestInterceptor",
     "MetricsInterceptor",
+    "OpenCalls",
     "RequestContextInterceptor",
     "TracingInterceptor",
     "server_interceptors",
