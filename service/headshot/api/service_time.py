@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# In means of its kind.
+_MOST_OF_FAILED = 2.0
+
 
 @dataclass
 class _Estimate:
@@ -40,7 +43,9 @@ class ServiceTimes:
     def learn(self, kind: str, seconds: float, *, done: bool) -> None:
         """Take note of a measured time.
 
-        Work that failed says only that it takes at least this long.
+        Work that failed says only that it takes at least this long. One that hung until a late
+        deadline says no more than one that took twice the usual time, else the whole queue would
+        be refused for its sake.
         """
         found = self._kinds.get(kind)
         if found is None:
@@ -49,6 +54,8 @@ class ServiceTimes:
             return
         if not done and seconds <= found.mean_s:
             return
+        if not done:
+            seconds = min(seconds, _MOST_OF_FAILED * found.mean_s)
         error = seconds - found.mean_s
         found.mean_s += self._smoothing * error
         found.deviation_s += self._smoothing * (abs(error) - found.deviation_s)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 from headshot import __version__
@@ -16,7 +15,7 @@ from headshot.api.templates import Templates
 from headshot.config import Settings
 from headshot.imaging.encode import EncodeSpec, encode
 from headshot.imaging.renditions import MAX_SIDE, PRESETS
-from headshot.pipeline.call import ProgressEvent
+from headshot.pipeline.call import Event, ProgressEvent
 from headshot.pipeline.requests import HeadshotRequest
 from headshot.pipeline.service import Pipeline
 from headshot.telemetry.context import Priority
@@ -28,8 +27,6 @@ _PRIORITIES = {
     pb.PRIORITY_INTERACTIVE: Priority.INTERACTIVE,
     pb.PRIORITY_BATCH: Priority.BATCH,
 }
-# A caller that does not take its result for so long is let go; its permit is back before.
-_PATIENCE_S = 60.0
 
 
 class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
@@ -85,13 +82,24 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self, request: pb.DenoiseRequest, context: Context
     ) -> AsyncIterator[pb.DenoiseResponse]:
         """Frame and restore a photo, step by step."""
-        response: pb.DenoiseResponse | None = None
+        running = with_events(lambda emit: self._denoise(request, context, emit))
+        async with aclosing(running) as items:
+            async for item in items:
+                if isinstance(item, tuple):
+                    yield item[0]
+                elif isinstance(item, ProgressEvent):
+                    yield pb.DenoiseResponse(progress=present.progress(item))
+
+    async def _denoise(
+        self, request: pb.DenoiseRequest, context: Context, emit: Callable[[Event], None]
+    ) -> pb.DenoiseResponse:
         async with self._sessions.open(
             context,
             request,
             request_id=request.request_id,
             cost=costs.denoise(request.candidates),
         ) as call:
+            call.emit = emit
             template, consent = self._templates.open(request.identity_template)
             # The request has no reference of its own: the template brings the one it was made with.
             self._sessions.check_consent(consent)
@@ -101,30 +109,18 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                 request.seed,
                 previews=request.previews,
             )
-            work = with_events(
-                call,
-                lambda: self._pipeline.denoise(
+            # The record before the result: nothing leaves that could not be recorded.
+            async with self._audit.record("Denoise", call, consent, 1):
+                result = await self._pipeline.denoise(
                     call,
                     parse.photo(request.photo),
                     template,
                     request.style_id,
                     plan,
                     request.candidates or 1,
-                ),
-            )
-            # The record before the result: nothing leaves that could not be recorded.
-            async with self._audit.record("Denoise", call, consent, 1), aclosing(work) as items:
-                async for item in items:
-                    if isinstance(item, ProgressEvent):
-                        yield pb.DenoiseResponse(progress=present.progress(item))
-                    elif isinstance(item, tuple):
-                        message = await self._pipeline.off_loop(
-                            call, present.denoised, item[0], call
-                        )
-                        response = pb.DenoiseResponse(result=message)
-        if response is not None:
-            async with asyncio.timeout(_PATIENCE_S):
-                yield response
+                )
+                message = await self._pipeline.off_loop(call, present.denoised, result, call)
+            return pb.DenoiseResponse(result=message)
 
     async def Matte(  # noqa: N802
         self, request: pb.MatteRequest, context: Context
@@ -184,7 +180,18 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self, request: pb.CreateHeadshotRequest, context: Context
     ) -> AsyncIterator[pb.CreateHeadshotResponse]:
         """Make a verified headshot."""
-        response: pb.CreateHeadshotResponse | None = None
+        running = with_events(lambda emit: self._create(request, context, emit))
+        async with aclosing(running) as items:
+            async for item in items:
+                if not isinstance(item, tuple):
+                    yield present.event(item)
+                elif item[0] is not None:
+                    yield item[0]
+
+    async def _create(
+        self, request: pb.CreateHeadshotRequest, context: Context, emit: Callable[[Event], None]
+    ) -> pb.CreateHeadshotResponse | None:
+        """Return the result; None where the request was only to be checked."""
         async with self._sessions.open(
             context,
             request,
@@ -205,26 +212,16 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             )
             if request.validate_only:
                 await self._pipeline.check(call, work)
-                return
+                return None
+            call.emit = emit
             async with self._audit.record(
                 "CreateHeadshot", call, request.consent_reference, len(request.photos)
             ) as entry:
-                running = with_events(call, lambda: self._pipeline.create(call, work))
-                async with aclosing(running) as items:
-                    async for item in items:
-                        if isinstance(item, tuple):
-                            (result,) = item
-                            entry.style(result.style_id, result.style_version)
-                            entry.headshots(1, unverified=not result.verification.same_person)
-                            message = await self._pipeline.off_loop(
-                                call, present.headshot, result, call
-                            )
-                            response = pb.CreateHeadshotResponse(result=message)
-                        else:
-                            yield present.event(item)
-        if response is not None:
-            async with asyncio.timeout(_PATIENCE_S):
-                yield response
+                result = await self._pipeline.create(call, work)
+                entry.style(result.style_id, result.style_version)
+                entry.headshots(1, unverified=not result.verification.same_person)
+                message = await self._pipeline.off_loop(call, present.headshot, result, call)
+            return pb.CreateHeadshotResponse(result=message)
 
     async def CreateHeadshots(  # noqa: N802
         self, requests: AsyncIterator[pb.CreateHeadshotsRequest], context: Context

@@ -25,8 +25,8 @@ from headshot.telemetry.tracing import Tracing
 
 # The answer to a late request must itself arrive in time: stop this much before the caller does.
 _ANSWER_MARGIN_S = 0.02
-# Stages end by themselves at the deadline and say where; this much later all that is left, above
-# all a caller that does not read its answer, is let go.
+# Stages end by themselves at the deadline and say where; work that does not is cut off so much
+# later.
 _PATIENCE_S = 5.0
 
 Context = grpc.aio.ServicerContext[Any, Any]

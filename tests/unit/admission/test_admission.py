@@ -373,6 +373,22 @@ async def test_work_that_fails_fast_does_not_make_the_service_look_fast() -> Non
     assert world.controller.service_time() == pytest.approx(4.0)
 
 
+async def test_work_that_hung_until_a_late_deadline_does_not_get_the_queue_refused() -> None:
+    world = World(AdmissionLimits(permits=1, queue=10))
+    await world.start("work")
+    world.clock.now += 4
+    await world.end("work")
+    with pytest.raises(RuntimeError):
+        async with world.controller.admit("a"):
+            waiting = await world.start("waits", deadline=world.after(630))
+            world.clock.now += 605
+            raise RuntimeError("failed late")
+    await world.settle()
+    assert not waiting.done() or waiting.exception() is None
+    assert 4 < world.controller.service_time() < 5
+    await world.finish()
+
+
 async def test_a_caller_that_goes_away_leaves_the_queue() -> None:
     world = World(AdmissionLimits(permits=1, queue=10))
     await world.start("runs")

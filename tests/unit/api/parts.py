@@ -38,17 +38,21 @@ class Parts:
     sessions: Sessions
     templates: Templates
     audit: AuditTrail
+    admission: AdmissionController
+    metrics: Metrics
 
 
 def make_parts(workers: Workers, audit_log: Path, **changes: Any) -> Parts:
     """Return the parts; the engine has neither client nor models."""
     settings, metrics = Settings(**changes), Metrics()
     ring = KeyRing.ephemeral()
-    limits = AdmissionLimits(permits=4, queue=64)
+    admission = AdmissionController(AdmissionLimits(permits=4, queue=64), metrics)
     return Parts(
         settings,
         Pipeline(Engine(None, None, workers, metrics), settings),
-        Sessions(settings, AdmissionController(limits, metrics), metrics, tracing.configure(None)),
+        Sessions(settings, admission, metrics, tracing.configure(None)),
         Templates(TemplateSealer(lambda: ring), "recogniser", 60),
         AuditTrail(AuditLog(audit_log)),
+        admission,
+        metrics,
     )

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from contextlib import aclosing
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
 from headshot.api.servicer import HeadshotServicer
 from headshot.deadline import Deadline
-from headshot.errors import InvalidRequestError, PermissionDeniedError, PhotoError
-from headshot.pipeline.call import Call
+from headshot.errors import (
+    InvalidRequestError,
+    NoUsablePhotoError,
+    PermissionDeniedError,
+    PhotoError,
+)
+from headshot.pipeline.call import Call, ProgressEvent
+from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.identity import Template
+from headshot.pipeline.service import Pipeline
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
 
@@ -117,3 +126,45 @@ async def test_where_policy_wants_consent_a_template_without_one_is_not_enough(s
             request = pb.DenoiseRequest(photo=some_photo(), identity_template=template)
             async with aclosing(servicer.Denoise(request, Caller())) as answers:
                 await anext(answers)
+
+
+class Talkative(Pipeline):
+    """A pipeline whose work says a lot and then finds nothing."""
+
+    async def create(self, call: Call, *_: object) -> NoReturn:  # type: ignore[override]
+        for step in range(100):
+            call.emit(ProgressEvent(0, step, 100))
+        raise NoUsablePhotoError("none")
+
+    denoise = create  # type: ignore[assignment]
+
+    def plan(self, *_: object, **__: object) -> DenoisePlan:
+        return DenoisePlan(0.5, 1, 0)
+
+
+@pytest.mark.parametrize("method", ["CreateHeadshot", "Denoise"])
+async def test_a_caller_that_reads_slowly_holds_no_permit_when_its_work_has_ended(
+    parts, tmp_path: Path, method: str
+):
+    servicer = HeadshotServicer(
+        parts.settings,
+        Talkative(parts.pipeline._engine, parts.settings),
+        parts.sessions,
+        parts.templates,
+        parts.audit,
+    )
+    requests = {
+        "CreateHeadshot": pb.CreateHeadshotRequest(photos=[some_photo()]),
+        "Denoise": pb.DenoiseRequest(photo=some_photo()),
+    }
+    async with aclosing(getattr(servicer, method)(requests[method], Caller())) as answers:
+        assert (await anext(answers)).progress.step == 0
+        async with asyncio.timeout(5):
+            while parts.admission.in_flight:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+        # The record is there before the answer, too.
+        (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+        assert json.loads(line)["outcome"] == "NO_USABLE_PHOTO"
+        with pytest.raises(NoUsablePhotoError):
+            async for _ in answers:
+                pass
