@@ -7,7 +7,6 @@ every later change of status. Here each watcher waits for changes and writes by 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -65,8 +64,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     async def Watch(  # noqa: N802
         self, request: HealthCheckRequest, context: Context
-    ) -> AsyncIterator[HealthCheckResponse]:
+    ) -> None:
         """Answer for now and at each change; SERVICE_UNKNOWN for a service that is not known.
+
+        It writes by itself, so that a peer that reads nothing counts until it leaves.
 
         Raises:
             OverloadedError: too many watch.
@@ -85,7 +86,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 changed.clear()
                 now = self._response(request.service)
                 if now != told:
-                    yield now
+                    await context.write(now)
                     told = now
                 elif self._draining:
                     return

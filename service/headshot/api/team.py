@@ -25,8 +25,6 @@ from headshot.v1 import headshot_service_pb2 as pb
 _OPEN_ITEMS = 4
 # What file names keep of an id (`imaging.filenames`).
 _MOST_ID = 48
-# A caller that takes no outcome for so long is let go.
-_PATIENCE_S = 60.0
 
 
 @dataclass
@@ -59,16 +57,12 @@ class TeamRpc:
         look = TeamLook()
         desk = _Desk()
         reader = asyncio.ensure_future(self._read(requests, context, settings, look, desk))
-        clock = asyncio.get_running_loop().time
         try:
-            async with asyncio.timeout(None) as patience:
-                while (outcome := await desk.outcomes.get()) is not None:
-                    if isinstance(outcome, Exception):
-                        raise outcome
-                    patience.reschedule(clock() + _PATIENCE_S)
-                    yield outcome
-                    patience.reschedule(None)
-                    desk.slots.release()
+            while (outcome := await desk.outcomes.get()) is not None:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                yield outcome
+                desk.slots.release()
         finally:
             reader.cancel()
             await asyncio.wait([reader])

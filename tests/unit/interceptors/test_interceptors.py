@@ -13,7 +13,7 @@ import pytest_asyncio
 import yaml
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from headshot.api.interceptors import server_interceptors
+from headshot.api.interceptors import server_interceptors, wrapping
 from headshot.errors import OverloadedError
 from headshot.security.credentials import CredentialStore, new_api_key
 from headshot.telemetry import context as request_context
@@ -54,10 +54,10 @@ class Service:
             raise RuntimeError("secret /home/somebody/me.jpg")
         return f"{current.tenant} {current.request_id}".encode()
 
-    async def stream(self, _request: bytes, _context: object) -> AsyncIterator[bytes]:
+    async def stream(self, request: bytes, _context: object) -> AsyncIterator[bytes]:
         try:
             while True:
-                yield b"."
+                yield request or b"."
                 await asyncio.sleep(0.005)
         finally:
             self.closed.set()
@@ -206,6 +206,33 @@ async def test_a_stream_past_its_deadline_is_counted_as_that(service: Service) -
     async with asyncio.timeout(5):
         await service.closed.wait()
     await until(lambda: service.rpcs("t.T/Stream", "DEADLINE_EXCEEDED"))
+
+
+async def test_a_caller_that_takes_nothing_is_let_go_and_told_so_when_it_reads_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapping, "_PATIENCE_S", 0.2)
+    call = service.channel.unary_stream("/t.T/Stream")(bytes(4_000_000), metadata=service.auth())
+    async with asyncio.timeout(10):
+        await service.closed.wait()
+        assert not service.rpcs("t.T/Stream", "DEADLINE_EXCEEDED")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            async for message in call:
+                assert len(message) == 4_000_000
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert reason(error.value) == "ANSWER_NOT_TAKEN"
+    await until(lambda: service.rpcs("t.T/Stream", "DEADLINE_EXCEEDED"))
+
+
+async def test_a_caller_that_was_let_go_and_leaves_ends_its_call(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapping, "_PATIENCE_S", 0.2)
+    call = service.channel.unary_stream("/t.T/Stream")(bytes(4_000_000), metadata=service.auth())
+    async with asyncio.timeout(10):
+        await service.closed.wait()
+        call.cancel()
+    await until(lambda: service.rpcs("t.T/Stream", "CANCELLED"))
 
 
 async def test_unknown_methods_are_counted_under_one_label(service: Service) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
+from headshot.errors import DeadlineError
+
 if TYPE_CHECKING:
     # Generic in the stubs only.
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -24,6 +26,8 @@ else:
 
 # A caller gives up at its own deadline, and its cancellation may arrive a little before ours.
 _LATE_S = 0.05
+# A caller that takes nothing of a streamed answer for so long is let go.
+_PATIENCE_S = 60.0
 
 
 class AroundInterceptor(Interceptor, ABC):
@@ -105,9 +109,42 @@ def wrap(
 
 
 async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
+    """Write what the handler yields, as long as the caller takes it.
+
+    A caller that takes nothing for a minute is let go: the handler's generator is closed, which
+    stops its work and frees what it holds. The status follows when the caller takes the answer
+    after all; gRPC sends none before, and cannot take back what it has begun to send.
+
+    Raises:
+        DeadlineError: ANSWER_NOT_TAKEN.
+    """
+    stuck: asyncio.Future[None] | None = None
     async with aclosing(answers) as responses:  # type: ignore[type-var]
         async for response in responses:
-            await context.write(response)
+            writing = asyncio.ensure_future(context.write(response))
+            if not await _done(writing, _PATIENCE_S):
+                stuck = writing
+                break
+    if stuck is None:
+        return
+    await stuck
+    raise DeadlineError(
+        f"the caller took nothing of the answer for {_PATIENCE_S:.0f} s; read it as it comes",
+        reason="ANSWER_NOT_TAKEN",
+        metadata={"stage": "answer"},
+    )
+
+
+async def _done(writing: asyncio.Future[None], timeout_s: float) -> bool:
+    """Tell whether the write ends in time; raise its failure, and cancel it with its caller."""
+    try:
+        await asyncio.wait((writing,), timeout=timeout_s)
+    except asyncio.CancelledError:
+        writing.cancel()
+        raise
+    if writing.done():
+        writing.result()
+    return writing.done()
 
 
 @contextmanager
