@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from headshot.api.admission import AdmissionController
+from headshot.api.failures import note_failure
 from headshot.api.validation import validate
 from headshot.config import Settings
 from headshot.deadline import Deadline
@@ -132,6 +133,10 @@ class Sessions:
                 "Denoise and Verify take it from an identity template that was made with one",
                 reason="CONSENT_REQUIRED",
             )
+
+    def note_failure(self, error: BaseException, identifier: str) -> None:
+        """Count and log the failure of one item of a call that goes on."""
+        note_failure(self._metrics, error, request_id=identifier)
 
     def _book(self, call: Call) -> None:
         """Hand the call's timings to metrics, which also puts them on the access line."""

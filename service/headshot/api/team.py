@@ -96,17 +96,21 @@ class TeamRpc:
         seen: set[str] = set()
         options = parse.options(settings.options)
 
+        current = request_context.current()
+        call_id = current.request_id if current else "team"
+
         async def one(item: pb.TeamItem, member: TeamMember) -> None:
+            identifier = _identifier(call_id, item.item_id)
             try:
-                outcome = await self._item(item, context, settings, options, member)
+                outcome = await self._item(item, identifier, context, settings, options, member)
             except asyncio.CancelledError as error:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
                 # Nobody cancelled this item: every item has an outcome, this one too.
-                outcome = _failed(item.item_id, error)
+                outcome = self._failed(item, identifier, error)
             except Exception as error:
-                outcome = _failed(item.item_id, error)
+                outcome = self._failed(item, identifier, error)
             finally:
                 member.leave()
             self._pipeline.metrics.team_item(outcome.error.code)
@@ -132,42 +136,45 @@ class TeamRpc:
     async def _item(
         self,
         item: pb.TeamItem,
+        identifier: str,
         context: Context,
         settings: pb.TeamSettings,
         options: HeadshotOptions,
         member: TeamMember,
     ) -> pb.CreateHeadshotsResponse:
-        """Return one item's result, or its error."""
+        """Return one item's result."""
         consent = item.consent_reference or settings.consent_reference
-        current = request_context.current()
-        identifier = _identifier(current.request_id if current else "team", item.item_id)
-        try:
-            validate(item)
-            async with self._sessions.work(
-                context,
-                item,
-                identifier,
-                current,
-                Priority.BATCH,
-                costs.headshot(settings.options),
-            ) as call:
-                self._sessions.check_consent(consent)
-                async with self._audit.record(
-                    "CreateHeadshots", call, consent, len(item.photos)
-                ) as entry:
-                    template, _ = self._templates.open(item.identity_template)
-                    work = HeadshotRequest(parse.photos(item.photos), options, template)
-                    result = await self._pipeline.create(call, work, member)
-                    entry.style(result.style_id, result.style_version)
-                    entry.headshots(1, unverified=not result.verification.same_person)
-                    message = await self._pipeline.off_loop(call, present.headshot, result, call)
-            return pb.CreateHeadshotsResponse(
-                item_id=item.item_id, result=message, team=present.team(result.team)
-            )
-        except Exception as error:
-            return pb.CreateHeadshotsResponse(
-                item_id=item.item_id, error=status.to_status(error, identifier)
-            )
+        validate(item)
+        async with self._sessions.work(
+            context,
+            item,
+            identifier,
+            request_context.current(),
+            Priority.BATCH,
+            costs.headshot(settings.options),
+        ) as call:
+            self._sessions.check_consent(consent)
+            async with self._audit.record(
+                "CreateHeadshots", call, consent, len(item.photos)
+            ) as entry:
+                template, _ = self._templates.open(item.identity_template)
+                work = HeadshotRequest(parse.photos(item.photos), options, template)
+                result = await self._pipeline.create(call, work, member)
+                entry.style(result.style_id, result.style_version)
+                entry.headshots(1, unverified=not result.verification.same_person)
+                message = await self._pipeline.off_loop(call, present.headshot, result, call)
+        return pb.CreateHeadshotsResponse(
+            item_id=item.item_id, result=message, team=present.team(result.team)
+        )
+
+    def _failed(
+        self, item: pb.TeamItem, identifier: str, error: BaseException
+    ) -> pb.CreateHeadshotsResponse:
+        """Return the outcome of an item that failed; operators hear of it as of a failed call."""
+        self._sessions.note_failure(error, identifier)
+        return pb.CreateHeadshotsResponse(
+            item_id=item.item_id, error=status.to_status(error, identifier)
+        )
 
 
 def _identifier(call_id: str, item_id: str) -> str:
@@ -176,11 +183,6 @@ def _identifier(call_id: str, item_id: str) -> str:
     if len(whole) <= _MOST_ID:
         return whole
     return f"{whole[: _MOST_ID - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
-
-
-def _failed(item_id: str, error: BaseException) -> pb.CreateHeadshotsResponse:
-    """Return the outcome of an item whose own handling failed."""
-    return pb.CreateHeadshotsResponse(item_id=item_id, error=status.to_status(error))
 
 
 def _used_before(item_id: str) -> pb.CreateHeadshotsResponse:

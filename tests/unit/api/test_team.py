@@ -6,13 +6,24 @@ The items carry no photos, so that each ends at its validation: no model is need
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import NoReturn
 
 import pytest
 from headshot.api.team import TeamRpc, _identifier
-from headshot.errors import InvalidRequestError
+from headshot.errors import (
+    DeadlineError,
+    InvalidRequestError,
+    ModelContractError,
+    ProvenanceError,
+)
+from headshot.pipeline.service import Pipeline
+from headshot.telemetry import logs
 from headshot.v1 import headshot_service_pb2 as pb
+from headshot.v1 import photo_pb2
 
 from tests.unit.api.parts import Caller, Parts
 
@@ -83,6 +94,49 @@ async def test_no_more_is_read_while_the_caller_takes_no_outcome(team):
         assert read <= 5
         assert len([response async for response in responses]) == 99
     assert read == 100
+
+
+@pytest.mark.parametrize(
+    ("error", "counter", "labels"),
+    [
+        (
+            ModelContractError("wrong shape", metadata={"model": "matting"}),
+            "headshot_triton_failures_total",
+            {"model": "matting", "reason": "MODEL_CONTRACT"},
+        ),
+        (
+            DeadlineError("late", metadata={"stage": "matte"}),
+            "headshot_deadline_missed_total",
+            {"stage": "matte"},
+        ),
+        (ProvenanceError("no signer"), "", {}),
+        (RuntimeError("a bug"), "", {}),
+    ],
+)
+async def test_operators_hear_of_an_items_failure_as_of_a_failed_call(
+    parts: Parts, error, counter, labels
+):
+    class Failing(Pipeline):
+        async def create(self, *_: object) -> NoReturn:
+            raise error
+
+    pipeline = Failing(parts.pipeline._engine, parts.settings)
+    team = TeamRpc(pipeline, parts.sessions, parts.templates, parts.audit)
+    photo = photo_pb2.Photo(data=b"no picture")
+    message = pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id="a", photos=[photo]))
+    log = io.StringIO()
+    logs.configure("info", log)
+    try:
+        async with aclosing(team.serve(stream(SETTINGS, message), Caller())) as responses:
+            (outcome,) = [response async for response in responses]
+    finally:
+        logs.configure("warning")
+    assert outcome.error.code
+    if counter:
+        assert parts.metrics.registry.get_sample_value(counter, labels) == 1
+    if not isinstance(error, DeadlineError):
+        (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
+        assert (line["error_type"], line["request_id"]) == (type(error).__name__, "team.a")
 
 
 def test_items_of_one_call_have_ids_of_their_own_however_long_they_are():

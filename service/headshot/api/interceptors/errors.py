@@ -9,20 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import grpc
 
 from headshot.api import status
+from headshot.api.failures import note_failure
 from headshot.api.interceptors.wrapping import AroundInterceptor, Context, final_code
-from headshot.errors import (
-    DeadlineError,
-    HeadshotError,
-    ModelContractError,
-    ModelExecutionError,
-    ModelUnavailableError,
-)
+from headshot.errors import HeadshotError
 from headshot.telemetry import context as request_context
-from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
-
-_log = get_logger("headshot.errors")
-_MODEL_ERRORS = (ModelUnavailableError, ModelContractError, ModelExecutionError)
 
 
 class ErrorInterceptor(AroundInterceptor):
@@ -55,19 +46,5 @@ class ErrorInterceptor(AroundInterceptor):
             current = request_context.current()
             if current is not None and isinstance(error, HeadshotError):
                 current.facts["reason"] = error.reason
-            self._count(error)
+            note_failure(self._metrics, error)
             await status.abort(context, error, current.request_id if current is not None else "")
-
-    def _count(self, error: Exception) -> None:
-        if isinstance(error, DeadlineError):
-            stage = error.metadata.get("stage", "request")
-            if stage != "admission":  # Those are counted there.
-                self._metrics.deadline_missed(stage)
-        elif isinstance(error, TimeoutError):
-            self._metrics.deadline_missed("request")
-        elif isinstance(error, _MODEL_ERRORS):
-            self._metrics.triton_failed(error.metadata.get("model", "any"), error.reason)
-            if not isinstance(error, ModelUnavailableError):
-                _log.error("a model failed", exc_info=error)
-        elif not isinstance(error, HeadshotError):
-            _log.error("unexpected error", exc_info=error)
