@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -102,9 +103,13 @@ async def serve_with_workers(settings: Settings) -> None:
             values |= {"triton_url": [triton.grpc_url], "triton_facts": str(triton.facts_dir)}
         workers = [Worker(values, environment) for _ in range(settings.workers)]
         metrics = Metrics(runs_workers=True)
+
+        def readiness() -> Health:
+            return Health(ok=False, reasons=("draining",)) if stop.is_set() else _ready(workers)
+
         operations = OperationsServer(
             metrics,
-            readiness=lambda: _readiness(workers),
+            readiness=readiness,
             triton_metrics_url=lambda: triton.metrics_url if triton else None,
             host=settings.operations_host,
             port=settings.operations_port,
@@ -112,10 +117,12 @@ async def serve_with_workers(settings: Settings) -> None:
         operations.start()
         stack.callback(operations.stop)
         tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
-        watching = asyncio.ensure_future(_watch(triton, workers, metrics))
+        watching = asyncio.ensure_future(_watch(triton, readiness, metrics))
         _log.info("serving", address=f"{settings.host}:{port}", workers=len(workers))
         stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()  # A supervisor that gives up drains, too.
+        metrics.ready(False)
         failed = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
@@ -126,18 +133,20 @@ async def serve_with_workers(settings: Settings) -> None:
             task.result()
 
 
-async def _watch(triton: EmbeddedTriton | None, workers: list[Worker], metrics: Metrics) -> None:
+async def _watch(
+    triton: EmbeddedTriton | None, readiness: Callable[[], Health], metrics: Metrics
+) -> None:
     """Keep what workers cannot see: restarts of the embedded Triton, and workers that are gone."""
     seen = 0
     while True:
-        metrics.ready(_readiness(workers).ok)
+        metrics.ready(readiness().ok)
         while triton is not None and seen < triton.restarts:
             metrics.triton_restarted()
             seen += 1
         await asyncio.sleep(_WATCH_S)
 
 
-def _readiness(workers: list[Worker]) -> Health:
+def _ready(workers: list[Worker]) -> Health:
     missing = sum(not worker.ready for worker in workers)
     reasons = (f"{missing} of {len(workers)} workers are not ready",) if missing else ()
     return Health(ok=missing == 0, reasons=reasons)

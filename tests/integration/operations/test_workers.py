@@ -76,6 +76,16 @@ async def until_not_ready(port: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until_closed(port: int) -> list[int]:
+    """Ask for readiness until nothing answers; return the answers."""
+    told = []
+    async with asyncio.timeout(60):
+        while status := (await asyncio.to_thread(get, port, "/readyz"))[0]:
+            told.append(status)
+            await asyncio.sleep(0.005)
+    return told
+
+
 async def call(address: str, times: int) -> None:
     """Call over connections of their own, which the kernel spreads over the workers."""
 
@@ -117,5 +127,9 @@ async def test_two_workers_are_one_service_and_a_dead_one_is_replaced(tmp_path: 
                 await asyncio.sleep(0.2)
             while await asyncio.to_thread(values, operations, READY) != [1]:  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
-        assert await gateway.terminate() == 0
+        ending = asyncio.ensure_future(gateway.terminate())
+        told = await until_closed(operations)
+        assert 503 in told
+        assert 200 not in told[told.index(503) :]
+        assert await ending == 0
     assert not kept_in_memory() - before
