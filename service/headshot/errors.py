@@ -126,6 +126,12 @@ class CancelledError(HeadshotError):
     default_reason = "CANCELLED"
 
 
+class StoppingError(HeadshotError):
+    """The service is stopping; another instance of it takes what was not begun."""
+
+    default_reason = "SERVICE_STOPPING"
+
+
 class ProvenanceError(HeadshotError):
     """Content credentials cannot be made: C2PA_NOT_INSTALLED, C2PA_KEY_INVALID, C2PA_FAILED."""
 

@@ -80,13 +80,13 @@ class Gateway:
     _health: HealthServicer
     _calls: OpenCalls
     _settings: Settings
-    _draining: bool = False
+    _draining: asyncio.Event
 
     async def drain(self) -> None:
         """Refuse new requests, let running ones finish within the drain time, then stop."""
-        if self._draining:
+        if self._draining.is_set():
             return
-        self._draining = True
+        self._draining.set()
         self.metrics.ready(False)
         self._health.drain()
         await stop_server(self._server, self._calls, self._settings.drain_s)
@@ -95,7 +95,7 @@ class Gateway:
     def readiness(self) -> Health:
         """Whether requests can be served now."""
         reasons = []
-        if self._draining:
+        if self._draining.is_set():
             reasons.append("draining")
         if not any(endpoint.healthy for endpoint in self.client.endpoints):
             reasons.append("no Triton endpoint is healthy")
@@ -156,6 +156,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         )
         if audit is not None:
             stack.callback(audit.close)
+        draining = asyncio.Event()
         servicer = HeadshotServicer(
             settings,
             pipeline,
@@ -164,6 +165,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
                 _sealer(settings, metrics), models.encoder.recogniser, settings.template_ttl_s
             ),
             AuditTrail(audit),
+            draining,
         )
         headshot_service_pb2_grpc.add_HeadshotServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
         checks = HealthServicer(("", SERVICE))
@@ -184,6 +186,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
             checks,
             calls,
             settings,
+            draining,
         )
         heartbeat = LoopHeartbeat(metrics)
         operations = OperationsServer(

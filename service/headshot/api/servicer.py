@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
@@ -39,13 +40,14 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         sessions: Sessions,
         templates: Templates,
         audit: AuditTrail,
+        draining: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._pipeline = pipeline
         self._sessions = sessions
         self._templates = templates
         self._audit = audit
-        self._team = TeamRpc(pipeline, sessions, templates, audit)
+        self._team = TeamRpc(pipeline, sessions, templates, audit, draining)
 
     async def EncodeIdentity(  # noqa: N802  (gRPC's name)
         self, request: pb.EncodeIdentityRequest, context: Context

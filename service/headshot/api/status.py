@@ -29,6 +29,7 @@ CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (errors.CancelledError, grpc.StatusCode.CANCELLED),
     (errors.ModelUnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (errors.StoppingError, grpc.StatusCode.UNAVAILABLE),
     (errors.ProvenanceError, grpc.StatusCode.INTERNAL),
     (errors.ModelContractError, grpc.StatusCode.INTERNAL),
     (errors.ModelExecutionError, grpc.StatusCode.INTERNAL),

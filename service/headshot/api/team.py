@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 from headshot.api import costs, parse, present, status
 from headshot.api.audit_trail import AuditTrail
+from headshot.api.incoming import Incoming
 from headshot.api.session import Context, Sessions
 from headshot.api.templates import Templates
 from headshot.api.validation import validate
@@ -25,6 +27,9 @@ from headshot.v1 import headshot_service_pb2 as pb
 _OPEN_ITEMS = 4
 # What file names keep of an id (`imaging.filenames`).
 _MOST_ID = 48
+# How long a caller may take for its settings, and to send another item while none is open.
+_SETTINGS_S = 60.0
+_IDLE_S = 600.0
 
 
 @dataclass
@@ -35,47 +40,70 @@ class _Desk:
     outcomes: asyncio.Queue[pb.CreateHeadshotsResponse | Exception | None] = field(
         default_factory=asyncio.Queue
     )
+    _open: int = 0
+    _quiet_since: float = field(default_factory=time.monotonic)
+
+    def opened(self) -> None:
+        """Note that an item came."""
+        self._open += 1
+
+    def taken(self) -> None:
+        """Note that the caller took an item's outcome."""
+        self._open -= 1
+        self._quiet_since = time.monotonic()
+        self.slots.release()
+
+    def quiet_s(self) -> float:
+        """Return for how many seconds no item has been open."""
+        return 0.0 if self._open else time.monotonic() - self._quiet_since
 
 
 class TeamRpc:
     """Serves the bidirectional call."""
 
     def __init__(
-        self, pipeline: Pipeline, sessions: Sessions, templates: Templates, audit: AuditTrail
+        self,
+        pipeline: Pipeline,
+        sessions: Sessions,
+        templates: Templates,
+        audit: AuditTrail,
+        draining: asyncio.Event,
     ) -> None:
         self._pipeline = pipeline
         self._sessions = sessions
         self._templates = templates
         self._audit = audit
+        self._draining = draining
 
     async def serve(
         self, requests: AsyncIterator[pb.CreateHeadshotsRequest], context: Context
     ) -> AsyncGenerator[pb.CreateHeadshotsResponse, None]:
         """Yield each item's outcome as it ends."""
-        settings = await self._settings(requests)
+        incoming = Incoming(requests, self._draining)
+        desk = _Desk()
+        settings = await self._settings(incoming, desk)
         self._pipeline.style(parse.options(settings.options))  # An unknown one fails the call.
         look = TeamLook()
-        desk = _Desk()
-        reader = asyncio.ensure_future(self._read(requests, context, settings, look, desk))
+        reader = asyncio.ensure_future(self._read(incoming, context, settings, look, desk))
         try:
             while (outcome := await desk.outcomes.get()) is not None:
                 if isinstance(outcome, Exception):
                     raise outcome
                 yield outcome
-                desk.slots.release()
+                desk.taken()
         finally:
             reader.cancel()
             await asyncio.wait([reader])
 
     async def _settings(
-        self, requests: AsyncIterator[pb.CreateHeadshotsRequest]
+        self, incoming: Incoming[pb.CreateHeadshotsRequest], desk: _Desk
     ) -> pb.TeamSettings:
         """Return the settings of the first message."""
-        async for message in requests:
+        message = await incoming.next(_SETTINGS_S, desk.quiet_s)
+        if message is not None:
             validate(message)
             if message.WhichOneof("message") == "settings":
                 return message.settings
-            break
         raise InvalidRequestError(
             "the first message must carry the team's settings",
             violations=[FieldViolation("settings", "is required in the first message")],
@@ -83,7 +111,7 @@ class TeamRpc:
 
     async def _read(
         self,
-        requests: AsyncIterator[pb.CreateHeadshotsRequest],
+        incoming: Incoming[pb.CreateHeadshotsRequest],
         context: Context,
         settings: pb.TeamSettings,
         look: TeamLook,
@@ -120,9 +148,10 @@ class TeamRpc:
         async with asyncio.TaskGroup() as group:
             try:
                 await desk.slots.acquire()
-                async for message in requests:
+                while (message := await incoming.next(_IDLE_S, desk.quiet_s)) is not None:
                     if message.WhichOneof("message") == "settings":
                         raise InvalidRequestError("settings may only come first")
+                    desk.opened()
                     if message.item.item_id in seen:
                         desk.outcomes.put_nowait(_used_before(message.item.item_id))
                     else:

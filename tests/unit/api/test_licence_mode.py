@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
@@ -58,7 +59,12 @@ async def test_research_mode_is_named_in_service_info_and_metrics(
         assert metrics.registry.get_sample_value("headshot_mode_info", labels) == 1
     engine = Engine(None, models, None, metrics)  # type: ignore[arg-type]
     servicer = HeadshotServicer(
-        settings, Pipeline(engine, settings), parts.sessions, parts.templates, parts.audit
+        settings,
+        Pipeline(engine, settings),
+        parts.sessions,
+        parts.templates,
+        parts.audit,
+        asyncio.Event(),
     )
     info = await servicer.GetServiceInfo(pb.GetServiceInfoRequest(), Caller())
     assert info.research_only is research

@@ -32,7 +32,12 @@ from tests.unit.api.parts import Caller, Parts
 @pytest.fixture
 def servicer(parts: Parts) -> HeadshotServicer:
     return HeadshotServicer(
-        parts.settings, parts.pipeline, parts.sessions, parts.templates, parts.audit
+        parts.settings,
+        parts.pipeline,
+        parts.sessions,
+        parts.templates,
+        parts.audit,
+        asyncio.Event(),
     )
 
 
@@ -113,7 +118,12 @@ def test_a_template_lives_no_longer_than_the_operator_allows(parts):
 async def test_where_policy_wants_consent_a_template_without_one_is_not_enough(strict_parts):
     parts = strict_parts
     servicer = HeadshotServicer(
-        parts.settings, parts.pipeline, parts.sessions, parts.templates, parts.audit
+        parts.settings,
+        parts.pipeline,
+        parts.sessions,
+        parts.templates,
+        parts.audit,
+        asyncio.Event(),
     )
     vector = np.eye(1, 128, dtype=np.float32)[0]
     token, _ = parts.templates.seal(Template(vector, "recogniser"), 60)
@@ -152,6 +162,7 @@ async def test_a_caller_that_reads_slowly_holds_no_permit_when_its_work_has_ende
         parts.sessions,
         parts.templates,
         parts.audit,
+        asyncio.Event(),
     )
     requests = {
         "CreateHeadshot": pb.CreateHeadshotRequest(photos=[some_photo()]),

@@ -32,7 +32,7 @@ SETTINGS = pb.CreateHeadshotsRequest(settings=pb.TeamSettings())
 
 @pytest.fixture
 def team(parts: Parts) -> TeamRpc:
-    return TeamRpc(parts.pipeline, parts.sessions, parts.templates, parts.audit)
+    return TeamRpc(parts.pipeline, parts.sessions, parts.templates, parts.audit, asyncio.Event())
 
 
 def item(name: str) -> pb.CreateHeadshotsRequest:
@@ -121,7 +121,7 @@ async def test_operators_hear_of_an_items_failure_as_of_a_failed_call(
             raise error
 
     pipeline = Failing(parts.pipeline._engine, parts.settings)
-    team = TeamRpc(pipeline, parts.sessions, parts.templates, parts.audit)
+    team = TeamRpc(pipeline, parts.sessions, parts.templates, parts.audit, asyncio.Event())
     photo = photo_pb2.Photo(data=b"no picture")
     message = pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id="a", photos=[photo]))
     log = io.StringIO()
