@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from headshot.api.admission import AdmissionController, AdmissionLimits
 from headshot.api.audit_trail import AuditTrail
 from headshot.api.draining import stop_server
+from headshot.api.grpc_server import make_server
 from headshot.api.health import HealthServicer
 from headshot.api.idle_memory import IdleMemory
 from headshot.api.interceptors import OpenCalls, server_interceptors
@@ -145,10 +146,8 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         )
         admission = _admission(settings, metrics, credentials)
         calls = OpenCalls(f"/{SERVICE}/")
-        server = grpc.aio.server(
-            interceptors=[calls, *server_interceptors(metrics, tracer, credentials)],
-            options=_server_options(settings),
-        )
+        chain = server_interceptors(metrics, tracer, credentials, message_s=settings.max_deadline_s)
+        server = make_server(settings, [calls, *chain])
         audit = (
             AuditLog(settings.audit_log, key=key_from_environment(), metrics=metrics)
             if settings.audit_log
@@ -270,16 +269,6 @@ def free_shared_port(host: str) -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _server_options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", int(settings.workers > 1)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ]
 
 
 def _bind(server: grpc.aio.Server, settings: Settings, metrics: Metrics) -> int:

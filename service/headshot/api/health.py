@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from headshot.api.interceptors.wrapping import Context
+from headshot.api.interceptors.wrapping import Context, write
 from headshot.errors import OverloadedError
 
 # Anybody may watch, without a key; an orchestrator and its proxies are a handful.
@@ -86,7 +86,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
                 changed.clear()
                 now = self._response(request.service)
                 if now != told:
-                    await context.write(now)
+                    await write(now, context)
                     told = now
                 elif self._draining:
                     return

@@ -27,14 +27,14 @@ def _header(name: str, value: str) -> bytes:
 
 @dataclass
 class SilentPeer:
-    """Answers pings, so that it is no dead peer; its window for answers is 0."""
+    """Its window for answers is 0; it answers pings as long as it lives."""
 
     _writer: asyncio.StreamWriter
     _listening: asyncio.Task[None]
 
     @classmethod
-    async def call(cls, address: str, method: str, message: bytes | None) -> SilentPeer:
-        """Call `method` of host:port with one message, or with none yet and the stream open."""
+    async def call(cls, address: str, method: str, message: bytes) -> SilentPeer:
+        """Call `method` of host:port with one message."""
         host, port = address.split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         headers = {
@@ -49,16 +49,19 @@ class SilentPeer:
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, window))
         block = b"".join(_header(name, value) for name, value in headers.items())
         writer.write(_frame(_HEADERS, _END_HEADERS, 1, block))
-        if message is not None:
-            body = struct.pack(">BI", 0, len(message)) + message
-            writer.write(_frame(_DATA, _END_STREAM, 1, body))
+        body = struct.pack(">BI", 0, len(message)) + message
+        writer.write(_frame(_DATA, _END_STREAM, 1, body))
         await writer.drain()
         return cls(writer, asyncio.ensure_future(_listen(reader, writer)))
 
-    async def close(self) -> None:
-        """Hang up."""
+    async def die(self) -> None:
+        """Answer nothing from now on, not even pings, as a machine that lost its power."""
         self._listening.cancel()
         await asyncio.wait([self._listening])
+
+    async def close(self) -> None:
+        """Hang up."""
+        await self.die()
         self._writer.close()
 
 

@@ -7,7 +7,7 @@
 4. AccessLogInterceptor: one line for each RPC, after its code is known.
 5. ErrorInterceptor: turns exceptions of everything below into typed gRPC statuses.
 6. AuthInterceptor: who calls; raises, and lets 5 answer.
-7. MalformedRequestInterceptor: bytes that are no message; raises, and lets 5 answer.
+7. MessageInterceptor: reads the message; raises when it is none, and lets 5 answer.
 Then the servicer, which takes its permit from the AdmissionController. The gateway puts OpenCalls
 before all of them.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 from headshot.api.interceptors.access_log import AccessLogInterceptor
 from headshot.api.interceptors.auth import AuthInterceptor
 from headshot.api.interceptors.errors import ErrorInterceptor
-from headshot.api.interceptors.malformed import MalformedRequestInterceptor
+from headshot.api.interceptors.messages import MessageInterceptor
 from headshot.api.interceptors.metrics import MetricsInterceptor
 from headshot.api.interceptors.open_calls import OpenCalls
 from headshot.api.interceptors.request_context import RequestContextInterceptor
@@ -31,7 +31,7 @@ __all__ = [
     "AccessLogInterceptor",
     "AuthInterceptor",
     "ErrorInterceptor",
-    "MalformedRequestInterceptor",
+    "MessageInterceptor",
     "MetricsInterceptor",
     "OpenCalls",
     "RequestContextInterceptor",
@@ -41,7 +41,11 @@ __all__ = [
 
 
 def server_interceptors(
-    metrics: Metrics, tracing: Tracing, credentials: CredentialStore | None
+    metrics: Metrics,
+    tracing: Tracing,
+    credentials: CredentialStore | None,
+    *,
+    message_s: float = 600.0,
 ) -> list[Interceptor]:
     """Return the interceptors for `grpc.aio.server`, in their order.
 
@@ -49,6 +53,7 @@ def server_interceptors(
         metrics: where RPCs are counted.
         tracing: where spans go; its interceptor is left out when it is off.
         credentials: None serves everybody as the tenant "anonymous".
+        message_s: seconds within which a call's message must have arrived.
     """
     chain: list[Interceptor] = [RequestContextInterceptor()]
     if tracing.enabled:
@@ -56,5 +61,5 @@ def server_interceptors(
     chain += [MetricsInterceptor(metrics), AccessLogInterceptor(), ErrorInterceptor(metrics)]
     if credentials is not None:
         chain.append(AuthInterceptor(credentials, metrics))
-    chain.append(MalformedRequestInterceptor())
+    chain.append(MessageInterceptor(message_s))
     return chain

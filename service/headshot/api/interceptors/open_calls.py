@@ -26,6 +26,11 @@ class OpenCalls(Interceptor):
         self._tasks: dict[asyncio.Task[Any], bool] = {}
 
     @property
+    def count(self) -> int:
+        """How many calls are open."""
+        return len(self._tasks)
+
+    @property
     def working(self) -> set[asyncio.Task[Any]]:
         """The tasks of the calls that do the service's work; health and reflection do not."""
         return {task for task, works in self._tasks.items() if works}

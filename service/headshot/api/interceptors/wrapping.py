@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -26,6 +26,8 @@ else:
 
 # A caller gives up at its own deadline, and its cancellation may arrive a little before ours.
 _LATE_S = 0.05
+# How long the cancellation of a call may lag behind other signs that it is over.
+CANCELLATION_S = 0.2
 # A caller that takes nothing of a streamed answer for so long is let go.
 _PATIENCE_S = 60.0
 
@@ -72,11 +74,7 @@ def wrap(
 
         async def respond_stream(request: Any, context: Context) -> None:
             async with around(context):
-                answer = behaviour(request, context)
-                if inspect.isawaitable(answer):
-                    await answer
-                    return
-                await _write_all(answer, context)
+                await write_answer(behaviour(request, context), context)
 
         make = (
             grpc.stream_stream_rpc_method_handler
@@ -108,8 +106,10 @@ def wrap(
     )
 
 
-async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
-    """Write what the handler yields, as long as the caller takes it.
+async def write_answer(answer: Any, context: Context) -> None:
+    """Write what a handler of a streamed answer yields, as long as the caller takes it.
+
+    A handler may also write by itself; `answer` is then what to await.
 
     A caller that takes nothing for a minute is let go: the handler's generator is closed, which
     stops its work and frees what it holds. The status follows when the caller takes the answer
@@ -118,10 +118,13 @@ async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
     Raises:
         DeadlineError: ANSWER_NOT_TAKEN.
     """
+    if inspect.isawaitable(answer):
+        await answer
+        return
     stuck: asyncio.Future[None] | None = None
-    async with aclosing(answers) as responses:  # type: ignore[type-var]
+    async with aclosing(answer) as responses:
         async for response in responses:
-            writing = asyncio.ensure_future(context.write(response))
+            writing = asyncio.ensure_future(write(response, context))
             if not await _done(writing, _PATIENCE_S):
                 stuck = writing
                 break
@@ -133,6 +136,16 @@ async def _write_all(answers: AsyncIterator[Any], context: Context) -> None:
         reason="ANSWER_NOT_TAKEN",
         metadata={"stage": "answer"},
     )
+
+
+async def write(message: Any, context: Context) -> None:
+    """Send one message of a streamed answer; waits until the caller takes what was sent before."""
+    try:
+        await context.write(message)
+    except grpc.aio.InternalError:
+        # So gRPC tells first of a call that is over; its cancellation comes in a moment.
+        await asyncio.sleep(CANCELLATION_S)
+        raise
 
 
 async def _done(writing: asyncio.Future[None], timeout_s: float) -> bool:
