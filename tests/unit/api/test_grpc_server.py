@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -14,6 +15,7 @@ from headshot.api.grpc_server import make_server, most_calls
 from headshot.api.health import HealthServicer
 from headshot.api.interceptors import OpenCalls, server_interceptors
 from headshot.config import Settings
+from headshot.telemetry import logs
 from headshot.telemetry.metrics import Metrics
 from headshot.telemetry.tracing import NullTracing
 from prometheus_client import CollectorRegistry
@@ -59,6 +61,21 @@ async def test_the_calls_of_a_peer_that_is_gone_without_a_word_end() -> None:
         assert checks.watchers == 1
         for peer in peers:
             await peer.close()
+
+
+async def test_a_peer_that_hangs_up_with_an_answer_on_its_way_is_no_error_of_ours() -> None:
+    log = io.StringIO()
+    logs.configure("info", log)
+    try:
+        async with serving() as (address, checks, calls):
+            peer = await SilentPeer.call(address, "/grpc.health.v1.Health/Watch", REQUEST)
+            await until(lambda: checks.watchers == 1)
+            await asyncio.sleep(0.1)  # Until the answer waits for the peer's window.
+            await peer.close()
+            await until(lambda: calls.count == 0)
+    finally:
+        logs.configure("warning")
+    assert log.getvalue() == ""
 
 
 async def test_more_calls_than_a_process_bears_are_refused_however_many_connections() -> None:
