@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +15,8 @@ from typing import Annotated
 import typer
 
 from loadtest import machine
-from loadtest.processes import MemoryReading, growth, service, watch
+from loadtest.access import Access, NoKeyError, keys_from_environment, new_keys
+from loadtest.processes import MemoryReading, Service, growth, service, watch
 from loadtest.report import page
 from loadtest.requests import RequestMaker, example_photos
 from loadtest.runner import Generator
@@ -31,10 +35,15 @@ def _progress(line: str) -> None:
     print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
 
 
-async def capacity(generator: Generator, scenario: Scenario, photos: list[bytes]) -> float:
-    """Return requests a second of the scenario's first kind, closed loop, a short run."""
-    maker = RequestMaker(scenario.work[0], photos)
-    samples = await generator.closed(maker, _CAPACITY_CONCURRENCY, _CAPACITY_SECONDS)
+async def capacity(
+    generator: Generator,
+    scenario: Scenario,
+    photos: list[bytes],
+    seconds: float = _CAPACITY_SECONDS,
+) -> float:
+    """Return requests a second of the scenario's mix, closed loop, a short run."""
+    makers = [RequestMaker(work, photos) for work in scenario.work]
+    samples = await generator.closed(makers, _CAPACITY_CONCURRENCY, seconds, scenario.seed)
     good = [sample for sample in samples if sample.code == "OK"]
     if not good:
         raise SystemExit(f"nothing worked: {sorted({s.reason or s.code for s in samples})}")
@@ -44,11 +53,11 @@ async def capacity(generator: Generator, scenario: Scenario, photos: list[bytes]
 async def _fill(generator: Generator, scenario: Scenario, photos: list[bytes]) -> None:
     """Drive the service to its largest working set, or reaching it later would look like growth."""
     for work in scenario.work:
-        await generator.closed(RequestMaker(work, photos), _CAPACITY_CONCURRENCY, _FILL_SECONDS)
+        await generator.closed([RequestMaker(work, photos)], _CAPACITY_CONCURRENCY, _FILL_SECONDS)
     # All kinds at once, too: what is held side by side is more than what each kind holds alone.
     makers = [RequestMaker(work, photos) for work in scenario.work]
     await asyncio.gather(
-        *(generator.closed(maker, _CAPACITY_CONCURRENCY, _FILL_SECONDS) for maker in makers)
+        *(generator.closed([maker], _CAPACITY_CONCURRENCY, _FILL_SECONDS) for maker in makers)
     )
 
 
@@ -62,10 +71,37 @@ async def _search(
     return probes, max((probe.rate for probe in probes if probe.met), default=0.0)
 
 
+@contextmanager
+def opened(scenario: Scenario, target: str, ca: Path | None) -> Iterator[tuple[Service, Access]]:
+    """Yield a service and the way into it: the one at `target`, or one that lives as long.
+
+    Raises:
+        NoKeyError: the service at `target` is to be called by a tenant without a key.
+    """
+    if target:
+        pem = ca.read_bytes() if ca is not None else None
+        yield Service(target), Access(target, keys_from_environment(scenario), pem)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "credentials.yaml"
+        keys = new_keys(scenario, file)
+        options = ("--set", f"credentials={file}") if keys else ()
+        with service(options=options) as running:
+            yield running, Access(running.address, keys)
+
+
 def main(
     scenario_name: Annotated[str, typer.Argument(help="Name or YAML file.")],
     target: Annotated[str, typer.Option(help="host:port; empty starts a service.")] = "",
-    photos: Annotated[Path | None, typer.Option(help="Folder of photos to send.")] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            help="PEM CA of the target's certificate; turns TLS on.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    photos: Annotated[
+        Path | None, typer.Option(help="Folder of photos to send.", exists=True, file_okay=False)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for JSON and HTML.")] = Path("out/loadtest"),
     seconds: Annotated[float, typer.Option(help="Overrides the scenario's length.")] = 0.0,
     rate: Annotated[float, typer.Option(help="Overrides the scenario's rate.")] = 0.0,
@@ -75,13 +111,18 @@ def main(
     scenario = load_scenario(scenario_name)
     if seconds:
         scenario = scenario.model_copy(update={"seconds": seconds})
+    if ca is not None and not target:
+        raise typer.BadParameter("--ca is for a --target; the service that is started has no TLS")
+    try:
+        data = example_photos(photos)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"--photos: {error}") from None
     about = machine.describe()
 
     async def work() -> list[str]:
-        data = example_photos(photos)
         readings: list[MemoryReading] = []
-        with service(target) as running:
-            generator = Generator(running.address, data, _progress)
+        with opened(scenario, target, ca) as (running, access):
+            generator = Generator(access, data, _progress)
             chosen = rate or scenario.rate
             if not chosen:
                 most = await capacity(generator, scenario, data)
@@ -118,7 +159,10 @@ def main(
         print(f"report: {report}", file=sys.stderr)
         return failures
 
-    failed = asyncio.run(work())
+    try:
+        failed = asyncio.run(work())
+    except NoKeyError as error:
+        raise SystemExit(str(error)) from None
     for failure in failed:
         print(f"FAILED: {failure}", file=sys.stderr)
     if failed:
@@ -131,6 +175,8 @@ def _verdict(
     """Return what memory did, in words, and what the scenario does not allow."""
     told: dict[str, str] = {}
     failures = []
+    if not summary.requests:
+        failures.append("no request was sent after the warm-up: try a longer run or a higher rate")
     if len([reading for reading in readings if reading.at_s >= scenario.warmup_s]) >= 10:
         grown = growth(readings, scenario.warmup_s)
         told["memory growth after the warm-up"] = f"{grown:+.2%}"

@@ -20,6 +20,7 @@ import httpx
 import typer
 
 from loadtest import machine
+from loadtest.access import Access
 from loadtest.arrivals import Arrivals
 from loadtest.processes import ROOT, Usage, free_port, running, service
 from loadtest.requests import RequestMaker, example_photos
@@ -136,17 +137,17 @@ async def _service(settings: Bench) -> list[Row]:
     with service(repository=settings.repository) as running_service:
         usage = running_service.usage
         assert usage is not None
-        generator = Generator(running_service.address, photos)
+        generator = Generator(Access(running_service.address), photos)
         rows.append(Row("gateway", "idle", 0, 0, 0, 0, usage.parts()["gateway"]))
         rows.append(Row("service", "idle", 0, 0, 0, 0, usage.memory()))
         maker = RequestMaker(work, photos)
-        await generator.closed(maker, 4, 5.0)
+        await generator.closed([maker], 4, 5.0)
         for concurrency in CONCURRENCIES:
             rows.append(
                 await _measured(
                     f"closed {concurrency}",
                     usage,
-                    generator.closed(maker, concurrency, settings.seconds),
+                    generator.closed([maker], concurrency, settings.seconds),
                 )
             )
         rate = _POISSON_LOAD * max(row.throughput for row in rows)

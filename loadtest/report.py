@@ -109,6 +109,12 @@ def _rates_over_time(samples: list[Sample]) -> str:
     return plot(draw)
 
 
+def _times(samples: list[Sample]) -> str:
+    if not samples:
+        return "<p class='note'>No request was sent after the warm-up.</p>"
+    return _over_time(samples) + _rates_over_time(samples)
+
+
 def _stage_bars(summary: Summary) -> str:
     def draw(axes: Axes) -> None:
         names = list(summary.stages)
@@ -198,7 +204,7 @@ def page(
         f"{summary.goodput:.2f}/s answered; {summary.degraded} degraded. Warm-up of "
         f"{scenario.warmup_s:g} s left out.</p>",
         f"<h2>Latency</h2>{_figures(summary)}{_percentile_curve(good) if good else ''}",
-        f"<h2>Over time</h2>{_over_time(samples)}{_rates_over_time(samples)}{codes}",
+        f"<h2>Over time</h2>{_times(samples)}{codes}",
         f"<h2>Stages</h2>{_stage_bars(summary) if summary.stages else ''}",
         f"<h2>Batches</h2>{_batches(good)}",
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import skimage.data
+from google.rpc import error_details_pb2, status_pb2
 from headshot.client import AsyncHeadshotClient
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
@@ -16,18 +17,38 @@ from PIL import Image
 
 from loadtest.scenario import Work
 
+_PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff")
 _PRIORITIES = {"interactive": pb.PRIORITY_INTERACTIVE, "batch": pb.PRIORITY_BATCH}
 
 
+class ItemFailedError(Exception):
+    """One item of a team call failed; the text is its reason."""
+
+
 def example_photos(folder: Path | None) -> list[bytes]:
-    """Return the photos of a folder, or the astronaut of scikit-image at a phone's size."""
+    """Return the photos of a folder, or the astronaut of scikit-image at a phone's size.
+
+    Raises:
+        ValueError: no photo lies in the folder.
+        OSError: it cannot be read.
+    """
     if folder is not None:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".jpg", ".png"))
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in _PHOTOS)
+        if not found:
+            raise ValueError(f"no photo in {folder}: {', '.join(_PHOTOS)} are looked for")
         return [path.read_bytes() for path in found]
     image = Image.fromarray(np.asarray(skimage.data.astronaut())).resize((2048, 2048))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=92)
     return [out.getvalue()]
+
+
+def _reason(error: status_pb2.Status) -> str:
+    info = error_details_pb2.ErrorInfo()
+    for detail in error.details:
+        if detail.Unpack(info):
+            return info.reason
+    return error.message
 
 
 class RequestMaker:
@@ -54,7 +75,12 @@ class RequestMaker:
         )
 
     async def send(self, client: AsyncHeadshotClient, index: int) -> Any:  # noqa: PLR0911
-        """Send request `index` and return the message that carries its timings, or None."""
+        """Send request `index` and return the message that carries its timings, or None.
+
+        Raises:
+            HeadshotCallError: the call failed.
+            ItemFailedError: an item of a team call failed.
+        """
         photo, timeout = self._photo(index), self.work.timeout_s
         if self.work.kind == "encode_identity":
             photos = [photo] * self.work.photos
@@ -93,6 +119,6 @@ class RequestMaker:
         outcomes: AsyncIterator[Any] = client.create_headshots(settings, items, self.work.timeout_s)
         async for outcome in outcomes:
             if outcome.WhichOneof("outcome") == "error":
-                raise RuntimeError(f"item {outcome.item_id}: {outcome.error.message}")
+                raise ItemFailedError(_reason(outcome.error))
             last = outcome.result
         return last

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
-from headshot.client import AsyncHeadshotClient, HeadshotCallError, RetryPolicy
+from headshot.client import AsyncHeadshotClient, HeadshotCallError
 
+from loadtest.access import Access
 from loadtest.arrivals import Arrivals
-from loadtest.requests import RequestMaker
-from loadtest.scenario import Scenario
+from loadtest.requests import ItemFailedError, RequestMaker
+from loadtest.scenario import Scenario, Work
 
 _PROGRESS_S = 1.0
 _REFUSED_S = 2.0
+_REASON_CHARS = 80
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class Sample:
         intended_s: when it should have been sent, from the start of the run.
         sent_s: when it was sent.
         finished_s: when its answer was complete.
-        code: gRPC code, OK when it worked.
-        reason: ErrorInfo's reason, empty when it worked.
+        code: gRPC code, OK when it worked; ITEM_FAILED for a team call with an item that failed,
+            or the type of an error of the generator itself.
+        reason: ErrorInfo's reason, or what the error says; empty when it worked.
         stages: from the response's timings.
         degraded: whether the answer was degraded to meet the deadline.
     """
@@ -76,15 +79,15 @@ class Generator:
     """Sends scenarios to a service.
 
     Args:
-        target: host:port.
+        access: to the service.
         photos: encoded photos.
         progress: called about once a second with a line of text.
     """
 
     def __init__(
-        self, target: str, photos: list[bytes], progress: Callable[[str], None] | None = None
+        self, access: Access, photos: list[bytes], progress: Callable[[str], None] | None = None
     ) -> None:
-        self._target = target
+        self._access = access
         self._photos = photos
         self._progress = progress or (lambda _line: None)
 
@@ -101,87 +104,112 @@ class Generator:
 
     async def _fire(self, schedule: Arrivals, picks: list[RequestMaker]) -> list[Sample]:
         times = schedule.times()
-        clients = {
-            tenant: AsyncHeadshotClient(
-                self._target,
-                api_key=os.environ.get(f"LOADTEST_KEY_{tenant.upper()}") if tenant else None,
-                # A refusal is a result here; a retry would hide it.
-                retry=RetryPolicy(attempts=1),
-            )
-            for tenant in {maker.work.tenant for maker in picks}
-        }
         samples: list[Sample] = []
         tasks: set[asyncio.Task[None]] = set()
-        start = time.perf_counter() + 0.1
-        shown = 0.0
+        async with self._clients(picks) as clients:
+            start = time.perf_counter() + 0.1
+            shown = 0.0
 
-        async def one(index: int, intended: float, maker: RequestMaker) -> None:
-            sent = time.perf_counter() - start
-            code, reason, stages, degraded = "OK", "", {}, False
-            try:
-                answer = await maker.send(clients[maker.work.tenant], index)
-                if answer is not None:
-                    stages = _stages(answer)
-                    degraded = bool(getattr(answer, "degraded", ()))
-            except HeadshotCallError as error:
-                code, reason = error.code.name, error.reason
-            except RuntimeError as error:
-                code, reason = "ITEM_FAILED", str(error)[:80]
-            finished = time.perf_counter() - start
-            work = maker.work
-            samples.append(
-                Sample(
-                    work.kind, work.tenant, intended, sent, finished, code, reason, stages, degraded
-                )
-            )
+            async def one(index: int, intended: float, maker: RequestMaker) -> None:
+                sent = time.perf_counter() - start
+                outcome = await _send(maker, clients, index)
+                finished = time.perf_counter() - start
+                samples.append(_sample(maker.work, intended, sent, finished, outcome))
 
-        for index, (intended, maker) in enumerate(zip(times, picks, strict=True)):
-            now = time.perf_counter() - start
-            if now - shown > _PROGRESS_S:
-                shown = now
-                self._progress(_line(now, schedule, samples, len(tasks)))
-            if intended > now:
-                await asyncio.sleep(intended - now)
-            task = asyncio.create_task(one(index, float(intended), maker))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        while tasks:
-            await asyncio.wait(tasks, timeout=_PROGRESS_S)
-            elapsed = time.perf_counter() - start
-            self._progress(_line(elapsed, schedule, samples, len(tasks)))
-        for client in clients.values():
-            await client.__aexit__(None, None, None)
+            for index, (intended, maker) in enumerate(zip(times, picks, strict=True)):
+                now = time.perf_counter() - start
+                if now - shown > _PROGRESS_S:
+                    shown = now
+                    self._progress(_line(now, schedule, samples, len(tasks)))
+                if intended > now:
+                    await asyncio.sleep(intended - now)
+                task = asyncio.create_task(one(index, float(intended), maker))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            while tasks:
+                await asyncio.wait(tasks, timeout=_PROGRESS_S)
+                elapsed = time.perf_counter() - start
+                self._progress(_line(elapsed, schedule, samples, len(tasks)))
         return samples
 
-    async def closed(self, maker: RequestMaker, concurrency: int, seconds: float) -> list[Sample]:
+    async def closed(
+        self, makers: Sequence[RequestMaker], concurrency: int, seconds: float, seed: int = 1
+    ) -> list[Sample]:
         """Keep `concurrency` requests under way for `seconds`; for capacity, not for latency.
 
-        Who is refused waits a little, as a well-behaved caller does: asking again at once would
-        measure how fast the service refuses.
+        Each request is of a kind that is drawn by weight, as in `run`. Who is refused waits a
+        little, as a well-behaved caller does: asking again at once would measure how fast the
+        service refuses.
         """
         samples: list[Sample] = []
-        start = time.perf_counter()
-        retry = RetryPolicy(attempts=1)
-        async with AsyncHeadshotClient(self._target, retry=retry) as client:
+        chooser = random.Random(seed)
+        weights = [maker.work.weight for maker in makers]
+        async with self._clients(makers) as clients:
+            start = time.perf_counter()
 
             async def keep(worker: int) -> None:
                 index = worker
                 while time.perf_counter() - start < seconds:
+                    (maker,) = chooser.choices(makers, weights)
                     sent = time.perf_counter() - start
-                    code, reason, stages = "OK", "", {}
-                    try:
-                        stages = _stages(await maker.send(client, index))
-                    except HeadshotCallError as error:
-                        code, reason = error.code.name, error.reason
+                    outcome = await _send(maker, clients, index)
                     finished = time.perf_counter() - start
-                    kind = maker.work.kind
-                    samples.append(Sample(kind, "", sent, sent, finished, code, reason, stages))
-                    if code != "OK":
+                    samples.append(_sample(maker.work, sent, sent, finished, outcome))
+                    if outcome.code != "OK":
                         await asyncio.sleep(_REFUSED_S)
                     index += concurrency
 
             await asyncio.gather(*(keep(worker) for worker in range(concurrency)))
         return samples
+
+    @asynccontextmanager
+    async def _clients(
+        self, makers: Sequence[RequestMaker]
+    ) -> AsyncIterator[dict[str, AsyncHeadshotClient]]:
+        """Yield a client for each tenant of the work."""
+        async with AsyncExitStack() as stack:
+            yield {
+                tenant: await stack.enter_async_context(self._access.client(tenant))
+                for tenant in {maker.work.tenant for maker in makers}
+            }
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    code: str = "OK"
+    reason: str = ""
+    stages: dict[str, StageShare] = field(default_factory=dict)
+    degraded: bool = False
+
+
+async def _send(
+    maker: RequestMaker, clients: dict[str, AsyncHeadshotClient], index: int
+) -> _Outcome:
+    """Send a request and return how it ended; whatever went wrong is a result, too."""
+    try:
+        answer = await maker.send(clients[maker.work.tenant], index)
+    except HeadshotCallError as error:
+        return _Outcome(error.code.name, error.reason)
+    except ItemFailedError as error:
+        return _Outcome("ITEM_FAILED", str(error)[:_REASON_CHARS])
+    except Exception as error:
+        # A sample that is lost would make the run look better than it was.
+        return _Outcome(type(error).__name__, str(error)[:_REASON_CHARS])
+    return _Outcome(stages=_stages(answer), degraded=bool(getattr(answer, "degraded", ())))
+
+
+def _sample(work: Work, intended: float, sent: float, finished: float, outcome: _Outcome) -> Sample:
+    return Sample(
+        work.kind,
+        work.tenant,
+        intended,
+        sent,
+        finished,
+        outcome.code,
+        outcome.reason,
+        outcome.stages,
+        outcome.degraded,
+    )
 
 
 def _stages(answer: object) -> dict[str, StageShare]:

@@ -11,6 +11,7 @@ import pytest
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc
 
+from loadtest.access import Access
 from loadtest.arrivals import Arrivals
 from loadtest.baselines.inprocess import throughput
 from loadtest.growth import Series
@@ -87,7 +88,7 @@ async def test_latency_counts_the_queue_that_a_closed_loop_would_hide():
             warmup_s=0,
             work=(Work(kind="matte"),),
         )
-        samples = await Generator(f"127.0.0.1:{port}", [b"x"]).run(scenario, 40)
+        samples = await Generator(Access(f"127.0.0.1:{port}"), [b"x"]).run(scenario, 40)
     finally:
         await server.stop(0)
     assert len(samples) == 60
