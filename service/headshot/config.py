@@ -24,7 +24,8 @@ from pydantic_settings import (
 )
 
 CONFIG_VARIABLE = "HEADSHOT_CONFIG"
-_CORES = len(os.sched_getaffinity(0))
+# Only Linux knows affinity; the client and its commands run elsewhere, too.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _PREFIX = "HEADSHOT_"
 # Variables of the command line and of the embedded server's backends, which are no settings.
 _NO_SETTINGS = frozenset({"triton_facts_dir"})
