@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -38,12 +38,19 @@ app = typer.Typer(help="Verified professional headshots from selfies.", no_args_
 app.add_typer(models_app, name="models")
 app.add_typer(keys_app, name="keys")
 console = Console(stderr=True)
+# Not 1, a failed call, and not 2, a wrong command line: a script must tell them apart.
+_DIFFERENT_PERSON = 3
 
 Target = Annotated[
     str, typer.Option(help="host:port of a running service; empty starts one for this call.")
 ]
 Key = Annotated[str, typer.Option(envvar="HEADSHOT_API_KEY", help="API key of the caller.")]
-Ca = Annotated[Path | None, typer.Option(help="PEM CA of the service's certificate; turns TLS on.")]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        help="PEM CA of the service's certificate; turns TLS on.", exists=True, dir_okay=False
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting as name=value; `headshot settings` lists them."),
@@ -71,10 +78,24 @@ def _settings(changes: list[str] | None, **given: Any) -> Settings:
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a command; typed errors become one line and exit code 1."""
-    try:
+    """Run a command; what can be foreseen becomes one line and exit code 1."""
+    with _in_one_line():
         return uvloop.run(work())
-    except (HeadshotError, HeadshotCallError, InsecureListenError, RuntimeError) as error:
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Tell errors of calls, files and values without a traceback; exit code 1."""
+    try:
+        yield
+    except (
+        HeadshotError,
+        HeadshotCallError,
+        InsecureListenError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         _fail(error)
 
 
@@ -113,7 +134,8 @@ def serve(
         model_repository=model_repository,
         insecure=insecure,
     )
-    logs.configure(settings.log_level)
+    with _in_one_line():
+        logs.configure(settings.log_level)
     if settings.workers > 1:
         _run(lambda: serve_with_workers(settings))
         return
@@ -168,15 +190,19 @@ async def _client(target: str, key: str, ca: Path | None) -> AsyncIterator[Async
 
 @app.command()
 def create(
-    photos: Annotated[list[Path], typer.Argument(help="Photos of one person.", exists=True)],
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photos of one person.", exists=True, dir_okay=False)
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures.", file_okay=False, writable=True)
+    ] = Path("out"),
     target: Target = "",
     api_key: Key = "",
     ca: Ca = None,
     style: Annotated[str, typer.Option(help="Style guide.")] = "",
     background: Annotated[str, typer.Option(help="auto, blur, a name or #RRGGBB.")] = "",
-    candidates: Annotated[int, typer.Option(help="Candidates to choose from, 1 to 8.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    candidates: Annotated[int, typer.Option(help="Candidates to choose from.", min=1, max=8)] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.", min=0, max=2**64 - 1)] = 0,
     retouch: Annotated[str, typer.Option(help="none, light or standard.")] = "",
     lift: Annotated[
         bool, typer.Option("--lift", help="Expose a face that is in the dark; skin gets lighter.")
@@ -186,23 +212,28 @@ def create(
     sheet: Annotated[bool, typer.Option(help="Also write a contact sheet.")] = True,
 ) -> None:
     """Make headshots of one person from photos."""
-    options = pb.HeadshotOptions(
-        style_id=style,
-        candidates=candidates,
-        seed=seed,
-        allow_unverified=allow_unverified,
-        include_intermediates=sheet,
-        lift_dark_face=lift,
-    )
-    if background:
-        options.background.CopyFrom(_background(background))
-    if retouch:
-        if retouch not in ("none", "light", "standard"):
-            raise typer.BadParameter(f"--retouch wants none, light or standard, not {retouch!r}")
-        options.MergeFrom(pb.HeadshotOptions(retouch=f"RETOUCH_LEVEL_{retouch.upper()}"))
-    request = pb.CreateHeadshotRequest(
-        photos=[photo(path) for path in photos], options=options, consent_reference=consent
-    )
+    with _in_one_line():
+        options = pb.HeadshotOptions(
+            style_id=style,
+            candidates=candidates,
+            seed=seed,
+            allow_unverified=allow_unverified,
+            include_intermediates=sheet,
+            lift_dark_face=lift,
+        )
+        if background:
+            options.background.CopyFrom(_background(background))
+        if retouch:
+            if retouch not in ("none", "light", "standard"):
+                raise typer.BadParameter(
+                    f"--retouch wants none, light or standard, not {retouch!r}"
+                )
+            options.MergeFrom(pb.HeadshotOptions(retouch=f"RETOUCH_LEVEL_{retouch.upper()}"))
+        request = pb.CreateHeadshotRequest(
+            photos=[photo(path) for path in photos], options=options, consent_reference=consent
+        )
+        # Before the call: where the pictures cannot be kept, they need not be made.
+        out.mkdir(parents=True, exist_ok=True)
 
     async def work() -> pb.HeadshotResult:
         async with _client(target, api_key, ca) as client:
@@ -223,15 +254,16 @@ def create(
                 return result
 
     result = _run(work)
-    out.mkdir(parents=True, exist_ok=True)
-    for rendition in result.renditions:
-        path = out / rendition.filename
-        path.write_bytes(rendition.data)
-        typer.echo(f"{path}  {rendition.width} x {rendition.height}, {len(rendition.data)} bytes")
-    if sheet:
-        path = out / "contact-sheet.jpg"
-        path.write_bytes(contact_sheet([item.read_bytes() for item in photos], result))
-        typer.echo(f"{path}  input, candidates, matte, crops, scores")
+    with _in_one_line():
+        for rendition in result.renditions:
+            path = out / rendition.filename
+            path.write_bytes(rendition.data)
+            size = f"{rendition.width} x {rendition.height}, {len(rendition.data)} bytes"
+            typer.echo(f"{path}  {size}")
+        if sheet:
+            path = out / "contact-sheet.jpg"
+            path.write_bytes(contact_sheet([item.read_bytes() for item in photos], result))
+            typer.echo(f"{path}  input, candidates, matte, crops, scores")
     for line in _remarks(result):
         console.print(line, highlight=False)
     verified = result.verification
@@ -269,16 +301,25 @@ def _background(text: str) -> style_pb2.Background:
 
 @app.command()
 def verify(
-    picture: Annotated[Path, typer.Argument(help="The picture in question.", exists=True)],
-    references: Annotated[list[Path], typer.Argument(help="Photos of the person.", exists=True)],
+    picture: Annotated[
+        Path, typer.Argument(help="The picture in question.", exists=True, dir_okay=False)
+    ],
+    references: Annotated[
+        list[Path], typer.Argument(help="Photos of the person.", exists=True, dir_okay=False)
+    ],
     target: Target = "",
     api_key: Key = "",
     ca: Ca = None,
 ) -> None:
-    """Say whether a picture shows the person of other photos; exit code 2 when it does not."""
-    request = pb.VerifyRequest(
-        photo=photo(picture), references=[photo(path) for path in references]
-    )
+    """Say whether a picture shows the person of other photos.
+
+    The exit code is 0 for the same person, 3 for a different one, 1 where the call failed and 2
+    where the command was wrong.
+    """
+    with _in_one_line():
+        request = pb.VerifyRequest(
+            photo=photo(picture), references=[photo(path) for path in references]
+        )
 
     async def work() -> pb.VerifyResponse:
         async with _client(target, api_key, ca) as client:
@@ -291,7 +332,7 @@ def verify(
         f"at a false match rate of {verification.false_match_rate:g} ({verification.recogniser})"
     )
     if not verification.same_person:
-        raise typer.Exit(2)
+        raise typer.Exit(_DIFFERENT_PERSON)
 
 
 @app.command()
@@ -312,11 +353,11 @@ def info(target: Target = "", api_key: Key = "", ca: Ca = None) -> None:
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A picture this service made.", exists=True)],
+    file: Annotated[
+        Path, typer.Argument(help="A picture this service made.", exists=True, dir_okay=False)
+    ],
 ) -> None:
     """Show a picture's provenance: source type, software, style, size, DPI, signature."""
-    try:
+    with _in_one_line():
         found = read_metadata(file.read_bytes())
-    except HeadshotError as error:
-        _fail(error)
     typer.echo(json.dumps(found, indent=2, default=str))

@@ -43,7 +43,7 @@ from headshot.security.tls import TlsFiles, server_credentials
 from headshot.telemetry import tracing
 from headshot.telemetry.audit import AuditLog, key_from_environment
 from headshot.telemetry.heartbeat import LoopHeartbeat
-from headshot.telemetry.http import Health, OperationsServer
+from headshot.telemetry.http import Health, OperationsServer, check_address
 from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
 from headshot.triton.client import InferenceClient
@@ -112,6 +112,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         MissingExtraError: a setting needs packages that are not installed.
         ModelContractError: the served models are not what the gateway expects.
         ModelUnavailableError: Triton did not become ready.
+        OSError: the operations port is not free.
     """
     check_addresses(settings)
     check_extras(settings)
@@ -236,7 +237,12 @@ async def serve_until(
 
 
 def check_addresses(settings: Settings) -> None:
-    """Refuse addresses that others can reach without TLS and credentials."""
+    """Refuse addresses that others can reach without TLS and credentials, or that are taken.
+
+    Raises:
+        InsecureListenError: the address is not allowed without TLS and credentials.
+        OSError: the operations port is not free; the gRPC port is not looked at.
+    """
     tls = settings.tls_certificate is not None
     known = settings.credentials is not None
     check_listen(
@@ -245,6 +251,7 @@ def check_addresses(settings: Settings) -> None:
         authentication=known,
         insecure=settings.insecure,
     )
+    check_address(settings.operations_host, settings.operations_port)
 
 
 async def embedded_triton(settings: Settings, stack: AsyncExitStack) -> EmbeddedTriton | None:

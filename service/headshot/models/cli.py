@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -33,9 +34,22 @@ Folder = Annotated[
     ),
 ]
 ManifestFile = Annotated[
-    Path | None, typer.Option("--manifest", help="Another manifest than the shipped one.")
+    Path | None,
+    typer.Option(
+        "--manifest",
+        help="Another manifest than the shipped one.",
+        exists=True,
+        dir_okay=False,
+    ),
 ]
 DEFAULT_FOLDER = Path.home() / ".cache" / "headshot" / "checkpoints"
+
+
+def _manifest(file: Path | None) -> Manifest:
+    try:
+        return load_manifest(file)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise typer.BadParameter(f"--manifest: {error}") from None
 
 
 def _profile(name: str) -> Profile:
@@ -59,7 +73,7 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show every checkpoint: stage, licence, size, and whether it is there."""
-    manifest = load_manifest(manifest_file)
+    manifest = _manifest(manifest_file)
     rows = [
         {
             "name": file.name,
@@ -124,7 +138,7 @@ def pull_models(
     ] = False,
 ) -> None:
     """Download checkpoints: resumed where a pull broke off, each checked by sha256."""
-    manifest = load_manifest(manifest_file)
+    manifest = _manifest(manifest_file)
     mode = LicenceMode.RESEARCH if research else LicenceMode.COMMERCIAL
     try:
         chosen = manifest.select(_profile(profile), names=tuple(names or ()), optional=everything)
@@ -138,13 +152,15 @@ def pull_models(
 
 @models_app.command("check")
 def check_file(
-    files: Annotated[list[Path], typer.Argument(help="Model files of any name.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Model files of any name.", exists=True, dir_okay=False)
+    ],
     manifest_file: ManifestFile = None,
     *,
     research: Annotated[bool, typer.Option("--research", help="Allow research-only.")] = False,
 ) -> None:
     """Tell by content whether files are known, and refuse research-only ones."""
-    manifest = load_manifest(manifest_file)
+    manifest = _manifest(manifest_file)
     mode = LicenceMode.RESEARCH if research else LicenceMode.COMMERCIAL
     known = {file.sha256: file for file in manifest.files}
     refused = False

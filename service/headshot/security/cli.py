@@ -61,8 +61,12 @@ def audit(
     ] = GENESIS,
 ) -> None:
     """Check an audit log's chain; HEADSHOT_AUDIT_KEY (hex) holds the key of a keyed log."""
+    try:
+        key = key_from_environment()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     with log.open("rb") as lines:
-        verdict = verify(lines, key_from_environment(), start=after)
+        verdict = verify(lines, key, start=after)
     typer.echo(json.dumps(dataclasses.asdict(verdict)))
     if not verdict.ok:
         raise typer.Exit(1)

@@ -56,6 +56,9 @@ class OperationsServer:
             the embedded server's port can change; None, or returning None, answers 404.
         host: address to listen on; loopback unless told otherwise.
         port: 0 picks a free one.
+
+    Raises:
+        OSError: the address cannot be had; the text names it.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class OperationsServer:
         self._readiness = readiness
         self._liveness = liveness
         self._triton_metrics_url = triton_metrics_url
-        self._server = _Server((host, port), self._handler())
+        self._server = _bound(host, port, self._handler())
         self._thread: threading.Thread | None = None
 
     @property
@@ -170,6 +173,22 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that hang up half-way; the base class would print a traceback."""
+
+
+def check_address(host: str, port: int) -> None:
+    """Find out whether the operations port can be had, before anything that takes long is started.
+
+    Raises:
+        OSError: it cannot; the text names the address.
+    """
+    _bound(host, port, BaseHTTPRequestHandler).server_close()
+
+
+def _bound(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+    try:
+        return _Server((host, port), handler)
+    except OSError as error:
+        raise OSError(f"the operations port {host}:{port}: {error.strerror}") from None
 
 
 def _health(check: HealthCheck) -> tuple[HTTPStatus, str, bytes]:
