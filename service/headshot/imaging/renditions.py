@@ -153,10 +153,10 @@ def resolve(
     """A preset with some of its values replaced, or a rendition of the caller's own.
 
     Args:
-        name: a preset, or any name when `width` is given (`height` then defaults to `width`; for a
-            preset, one side alone keeps its aspect ratio).
-        width: pixels; 0 takes the preset's.
-        height: pixels; 0 takes the preset's.
+        name: a preset, or any name when a side is given.
+        width: pixels; 0 takes the preset's, or follows `height` in the preset's aspect ratio (a
+            square for an own name).
+        height: pixels; 0 takes the preset's, or follows `width` the same way.
         dpi: pixels per inch; 0 takes the preset's, or 72.
         image_format: jpeg, png, webp, avif or tiff; empty takes the preset's, or PNG where
             `transparent`, or JPEG.
@@ -173,9 +173,10 @@ def resolve(
             INVALID_FILE_NAME.
     """
     preset = PRESETS.get(name)
-    if preset is None and not width:
+    if preset is None and not (width or height):
         raise _invalid(
-            f"Rendition {name!r} is not known; use one of {', '.join(PRESETS)}, or give a width.",
+            f"Rendition {name!r} is not known; use one of {', '.join(PRESETS)}, or give a width or"
+            " height.",
             "UNKNOWN_RENDITION",
         )
     base = preset or RenditionSpec(name, MIN_SIDE, MIN_SIDE, 72)

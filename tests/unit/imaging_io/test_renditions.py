@@ -60,6 +60,12 @@ def test_the_master_itself_is_handed_on_untouched(master: np.ndarray) -> None:
     assert made.notes == ()
 
 
+@pytest.mark.parametrize("side", ["width", "height"])
+def test_one_side_of_an_own_name_makes_a_square(side: str) -> None:
+    spec = resolve("mine", **{side: 500})  # type: ignore[arg-type]
+    assert (spec.name, spec.width, spec.height) == ("mine", 500, 500)
+
+
 def test_enlarging_is_done_and_said(master: np.ndarray) -> None:
     made = render(master, resolve("web"))
     assert made.pixels.shape == (1200, 1200, 3)
