@@ -103,6 +103,12 @@ class BackgroundChoice:
     reason: str
     notes: tuple[BackgroundNote, ...]
 
+    @property
+    def told(self) -> str:
+        """The background and the reason for it in words, as callers see it."""
+        colour = f":{self.spec.colour}" if self.spec.kind in ("solid", "gradient") else ""
+        return f"{self.spec.kind}{colour} ({self.reason})"
+
 
 def rgb_of(colour: str) -> tuple[int, int, int]:
     """Return (r, g, b) of a name or "#RRGGBB"; ValueError names the known names."""
@@ -188,12 +194,10 @@ def choose(spec: BackgroundSpec, tones: SubjectTones) -> BackgroundChoice:
         tones: of `measure_tones`.
     """
     if spec.kind in ("blur", "image"):
-        return BackgroundChoice(spec, f"{spec.kind}, as asked for", ())
+        return BackgroundChoice(spec, "as asked for", ())
     if spec.kind != "auto":
         behind = _behind_head(spec)
-        return BackgroundChoice(
-            spec, f"{spec.kind} {spec.colour}, as asked for", warnings_for(behind, tones)
-        )
+        return BackgroundChoice(spec, "as asked for", warnings_for(behind, tones))
     scored = sorted(spec.options, key=lambda option: -_score(option, tones))
     best = scored[0]
     lightness = lab_of(best)[0]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from headshot.errors import VerificationFailedError
 from headshot.imaging import matte as mattes
 from headshot.imaging import tone
-from headshot.imaging.background import BackgroundChoice
 from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
@@ -47,12 +46,6 @@ from headshot.pipeline.team import TeamMember
 from headshot.pipeline.wishes import Wish, resolve
 
 Image = NDArray[np.uint8]
-
-
-def _told(ground: BackgroundChoice) -> str:
-    """Return a background and the reason for it in words."""
-    colour = f":{ground.spec.colour}" if ground.spec.kind in ("solid", "gradient") else ""
-    return f"{ground.spec.kind}{colour} ({ground.reason})"
 
 
 @dataclass(frozen=True)
@@ -125,7 +118,7 @@ class Maker:
             advice=advice,
             style_id=style.id,
             style_version=style.version,
-            background=_told(draft.ground),
+            background=draft.ground.told,
             warnings=(
                 *(str(note) for note in framed.frame.notes),
                 *(str(note) for note in draft.ground.notes),

@@ -46,6 +46,18 @@ def test_only_a_person_on_whom_nothing_is_bright_is_in_the_dark(
     assert background.measure_tones(dim, landmarks, alpha).in_the_dark
 
 
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (BackgroundSpec("solid", "grey"), "solid:grey (as asked for)"),
+        (BackgroundSpec("gradient", "#1A2B3C"), "gradient:#1A2B3C (as asked for)"),
+        (BackgroundSpec("blur"), "blur (as asked for)"),
+    ],
+)
+def test_a_background_that_was_asked_for_is_told_once(spec: BackgroundSpec, told: str) -> None:
+    assert background.choose(spec, DARK_FACE).told == told
+
+
 def test_auto_never_takes_white_unless_it_is_an_option() -> None:
     assert "white" not in background.AUTO_OPTIONS
     asked = background.choose(BackgroundSpec("auto", options=("white",)), DARK_FACE)
