@@ -40,6 +40,7 @@ app.add_typer(keys_app, name="keys")
 console = Console(stderr=True)
 # Not 1, a failed call, and not 2, a wrong command line: a script must tell them apart.
 _DIFFERENT_PERSON = 3
+_GRADIENT = "gradient:"  # as in style guides
 
 Target = Annotated[
     str, typer.Option(help="host:port of a running service; empty starts one for this call.")
@@ -200,14 +201,26 @@ def create(
     api_key: Key = "",
     ca: Ca = None,
     style: Annotated[str, typer.Option(help="Style guide.")] = "",
-    background: Annotated[str, typer.Option(help="auto, blur, a name or #RRGGBB.")] = "",
+    background: Annotated[
+        str,
+        typer.Option(
+            help="auto, blur, a colour (a name or #RRGGBB), gradient:COLOUR, or a picture file; "
+            "empty lets the style decide."
+        ),
+    ] = "",
     candidates: Annotated[int, typer.Option(help="Candidates to choose from.", min=1, max=8)] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the noise.", min=0, max=2**64 - 1)] = 0,
     retouch: Annotated[str, typer.Option(help="none, light or standard.")] = "",
     lift: Annotated[
         bool, typer.Option("--lift", help="Expose a face that is in the dark; skin gets lighter.")
     ] = False,
-    allow_unverified: Annotated[bool, typer.Option("--allow-unverified")] = False,
+    allow_unverified: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unverified",
+            help="Write the best candidate even when none was verified as the same person.",
+        ),
+    ] = False,
     consent: Annotated[str, typer.Option(help="Consent reference.")] = "",
     sheet: Annotated[bool, typer.Option(help="Also write a contact sheet.")] = True,
 ) -> None:
@@ -293,6 +306,8 @@ def _background(text: str) -> style_pb2.Background:
         return style_pb2.Background(auto=True)
     if text == "blur":
         return style_pb2.Background(blurred_scene=True)
+    if text.startswith(_GRADIENT):
+        return style_pb2.Background(gradient=text.removeprefix(_GRADIENT))
     path = Path(text)
     if path.suffix and path.is_file():
         return style_pb2.Background(image=path.read_bytes())
