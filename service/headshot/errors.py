@@ -61,7 +61,7 @@ class PhotoError(InvalidRequestError):
 
 
 class PhotoLimitError(PhotoError):
-    """The photo is over a limit on bytes, pixels, side or frames; known before any decode."""
+    """The photo is over a limit on bytes, pixels or side, or too costly to read."""
 
     default_reason = "PHOTO_TOO_LARGE"
 
