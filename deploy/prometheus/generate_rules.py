@@ -31,7 +31,7 @@ LATENCY_BOUND = "20.0"
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 SERVICE = 'method=~"headshot[.]v1[.].*"'
 OWN_FAULT = 'code=~"INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|DEADLINE_EXCEEDED"'
-NO_ROOM = "QUEUE_FULL|QUEUE_WAIT_TOO_LONG|DISPLACED"
+NO_ROOM = "QUEUE_FULL|QUEUE_WAIT_TOO_LONG|DISPLACED|MODEL_QUEUE_FULL|MODEL_QUEUE_TIMEOUT"
 CREATE = 'method="headshot.v1.HeadshotService/CreateHeadshot",code="OK"'
 
 
@@ -303,7 +303,7 @@ def alerts() -> dict[str, Any]:
             "(sum(rate(headshot_regenerations_total[1h])) or vector(0))"
             " / (sum(rate(headshot_headshots_total[1h])) > 0) > 0.5",
             "ticket",
-            "every second headshot needs another attempt",
+            "candidates are made again more than once for every two headshots",
             wait="30m",
         ),
         alert(

@@ -8,8 +8,10 @@ from headshot.errors import (
     ModelContractError,
     ModelExecutionError,
     ModelUnavailableError,
+    OverloadedError,
     ProvenanceError,
 )
+from headshot.telemetry import context as request_context
 from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
 
@@ -21,7 +23,8 @@ def note_failure(metrics: Metrics, error: BaseException, **facts: str) -> None:
     """Count a failed call, or a failed item of one, and log what an operator must look at.
 
     Args:
-        metrics: counts missed deadlines by stage and failed calls to Triton by model.
+        metrics: counts missed deadlines by stage, failed calls to Triton by model, and work that
+            found a model's queue full, by tenant.
         error: what came out of the work.
         facts: what else the log line names.
     """
@@ -35,6 +38,11 @@ def note_failure(metrics: Metrics, error: BaseException, **facts: str) -> None:
         metrics.triton_failed(error.metadata.get("model", "any"), error.reason)
         if not isinstance(error, ModelUnavailableError):
             _log.error("a model failed", exc_info=error, **facts)
+    elif isinstance(error, OverloadedError):
+        if "model" in error.metadata:  # Admission counts its own.
+            current = request_context.current()
+            tenant = current.tenant if current is not None else request_context.ANONYMOUS
+            metrics.shed(tenant, error.reason)
     elif isinstance(error, ProvenanceError):
         _log.error("content credentials could not be made", exc_info=error, **facts)
     elif not isinstance(error, HeadshotError):

@@ -82,7 +82,13 @@ class Metrics:
             self.families.degraded.labels(self._reason(action))
         for reason in ("CREDENTIALS_MISSING", "CREDENTIALS_UNKNOWN", "CREDENTIALS_EXPIRED"):
             self.families.auth_failures.labels(self._reason(reason))
-        for reason in ("QUEUE_FULL", "QUEUE_WAIT_TOO_LONG", "DISPLACED"):
+        for reason in (
+            "QUEUE_FULL",
+            "QUEUE_WAIT_TOO_LONG",
+            "DISPLACED",
+            "MODEL_QUEUE_FULL",
+            "MODEL_QUEUE_TIMEOUT",
+        ):
             self.families.admission_shed.labels(request_context.ANONYMOUS, self._reason(reason))
         for reason in ("DEADLINE_EXCEEDED", "DEADLINE_TOO_SHORT"):
             self.families.admission_expired.labels(request_context.ANONYMOUS, self._reason(reason))

@@ -50,6 +50,10 @@ class Service:
         assert current is not None
         if request == b"overload":
             raise OverloadedError("full", reason="QUEUE_FULL", retry_after_s=1.5)
+        if request == b"full":
+            raise OverloadedError(
+                "full", reason="MODEL_QUEUE_FULL", metadata={"model": "m"}, retry_after_s=1.0
+            )
         if request == b"bug":
             raise RuntimeError("secret /home/somebody/me.jpg")
         return f"{current.tenant} {current.request_id}".encode()
@@ -156,6 +160,20 @@ async def test_a_typed_error_carries_its_details_to_the_caller_and_the_log(
     assert retry.retry_delay.ToMilliseconds() == 1500
     await until(service.lines)
     assert service.lines()[-1]["facts"] == {"reason": "QUEUE_FULL"}
+
+
+async def test_a_request_that_finds_a_models_queue_full_is_counted_as_shed(
+    service: Service,
+) -> None:
+    for request in (b"full", b"overload"):  # the second is admission's, which counts it itself
+        await failed(service.channel.unary_unary("/t.T/Unary")(request, metadata=service.auth()))
+    await until(lambda: len(service.lines()) == 2)
+    assert {
+        (sample.labels["tenant"], sample.labels["reason"])
+        for family in service.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "headshot_admission_shed_total" and sample.value
+    } == {("website", "MODEL_QUEUE_FULL")}
 
 
 async def test_an_unexpected_error_tells_the_caller_nothing_of_the_inside(

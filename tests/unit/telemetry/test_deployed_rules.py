@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 from headshot.telemetry.families import Families
 from headshot.telemetry.metrics import Metrics
+from headshot.triton.failures import classify
 from prometheus_client import CollectorRegistry
 
 ROOT = Path(__file__).parents[3]
@@ -91,6 +93,20 @@ def test_a_time_of_triton_is_divided_by_requests_since_triton_adds_it_for_each()
     assert len(timed) >= 3
     for place, expr in timed.items():
         assert "nv_inference_request_success" in expr, place
+
+
+@pytest.mark.parametrize("details", ["Exceeds maximum queue size", "Request timeout expired"])
+def test_a_models_full_queue_is_lack_of_room(details: str) -> None:
+    nothing = grpc.aio.Metadata()
+    refusal = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details)
+    reason = classify(refusal, "denoiser", deadline_expired=False).error.reason
+    rules = [rule for rule in groups("recording.yml") if "rpc_error_ratio" in rule["record"]]
+    rules += [rule for rule in groups("alerts.yml") if rule["alert"] == "HeadshotShedding"]
+    assert len(rules) > 5
+    for rule in rules:
+        counted = re.search(r'admission_shed_total\{reason=~"([^"]+)"', rule["expr"])
+        assert counted is not None
+        assert re.fullmatch(counted[1], reason)
 
 
 def test_every_alert_has_a_severity_and_a_runbook_section() -> None:

@@ -20,7 +20,8 @@ class ErrorInterceptor(AroundInterceptor):
     """Answers the exceptions of everything inside it; unknown ones are logged with their origin.
 
     Args:
-        metrics: counts missed deadlines by stage and failed calls to Triton by model.
+        metrics: counts missed deadlines by stage, failed calls to Triton by model, and requests
+            that found a model's queue full.
     """
 
     def __init__(self, metrics: Metrics) -> None:
