@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from headshot.errors import StyleError
+from headshot.imaging.background import NAMED
 from headshot.imaging.quality import Bounds
 from headshot.imaging.retouch import RetouchLevel
 from headshot.pipeline.guide_files import BUILTIN, GuideHead, load_guides
@@ -136,6 +138,24 @@ def test_every_mistake_of_a_guide_is_told_at_once() -> None:
         parse_style(MINIMAL + "retouch: heavy\nframing: {eye_line: 2}\n", "x.yaml")
     assert "retouch" in caught.value.message
     assert "eye_line" in caught.value.message
+
+
+def test_the_documents_show_the_messages_and_the_colours_that_there_are() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "styles.md").read_text(encoding="utf-8")
+    guide, messages = re.findall(r"```(?:yaml)?\n(.*?)\n```", page, re.DOTALL)
+    assert parse_style(guide, "acme.yaml").id == "acme"
+    for right, wrong in (
+        (" eye_line: 0.34", " eye_line: 0.9"),
+        ('"navy"', '"mauve"'),
+        (" contrast: 64", " contrasts: 64"),
+    ):
+        assert guide.count(right) == 1
+        guide = guide.replace(right, wrong)
+    with pytest.raises(StyleError) as caught:
+        parse_style(guide, "acme.yaml")
+    assert caught.value.message == " ".join(messages.split())
+    for name in NAMED:
+        assert f"`{name}`" in page
 
 
 def test_a_style_may_forbid_other_backgrounds() -> None:
