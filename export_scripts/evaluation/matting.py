@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.io  # type: ignore[import-untyped]
 from headshot.imaging import geometry
-from headshot.imaging.framing import FramingSpec, plan_portrait
+from headshot.imaging.framing import FramingSpec, PortraitFrame, plan_portrait
 from headshot.imaging.matte import clean, refine_alpha
-from headshot.imaging.subject import settle
+from headshot.imaging.subject import second_opinion, settle
 
 from export_scripts.datasets.alpha import alpha_on_backdrop
 from export_scripts.datasets.packed import decode_rgb
@@ -175,8 +176,7 @@ def measure(matte: Matte, data: Path, teachers: Path) -> list[Metric]:
             theirs.append(person_iou(segmenter.mask(rgb), truth))
             portrait = portrait_of(rgb, truth, detector)
             if portrait is not None:
-                canvas, wanted, nose = portrait
-                framed.append(person_iou(settled(matte, canvas, nose), wanted))
+                framed.append(person_iou(settled(matte, rgb, portrait), portrait.truth))
         metrics += [
             Metric(NAME, f"{name} mIoU ({len(ours)} photos)", float(np.mean(ours)), "", bar),
             Metric(NAME, f"{name} mIoU of the teacher", float(np.mean(theirs))),
@@ -185,10 +185,19 @@ def measure(matte: Matte, data: Path, teachers: Path) -> list[Metric]:
     return [*metrics, *edges(matte, composites(data, segmenter), segmenter)]
 
 
-def portrait_of(
-    rgb: Bytes, truth: Floats, detector: YuNet
-) -> tuple[Bytes, Floats, npt.NDArray[np.floating]] | None:
-    """Return photo and truth framed as the service frames a headshot, and the nose's place.
+class Portrait(NamedTuple):
+    """Photo and truth framed as the service frames a headshot.
+
+    uint8 [canvas, canvas, 3], float32 [canvas, canvas], and the plan.
+    """
+
+    canvas: Bytes
+    truth: Floats
+    frame: PortraitFrame
+
+
+def portrait_of(rgb: Bytes, truth: Floats, detector: YuNet) -> Portrait | None:
+    """Return photo and truth framed as the service frames a headshot.
 
     None where the teacher sees no face, or one from the side.
     """
@@ -203,13 +212,22 @@ def portrait_of(
     side = frame.canvas
     canvas = geometry.warp(rgb, frame.matrix, (side, side), "replicate")
     wanted = cv2.warpAffine(truth, np.asarray(frame.matrix, np.float64)[:2], (side, side))
-    return np.asarray(canvas, np.uint8), np.asarray(wanted, np.float32), frame.landmarks[2]
+    return Portrait(np.asarray(canvas, np.uint8), np.asarray(wanted, np.float32), frame)
 
 
-def settled(matte: Matte, canvas: Bytes, nose: npt.NDArray[np.floating]) -> Floats:
-    """Return the matte that a headshot is made with, float32 [h,w] in 0..1."""
-    alpha = np.rint(matte(canvas) * 255).astype(np.uint8)
-    return np.asarray(settle(alpha, canvas, nose)[0], np.float32) / np.float32(255)
+def settled(matte: Matte, rgb: Bytes, portrait: Portrait) -> Floats:
+    """Return the matte that a headshot is made with, float32 [canvas, canvas] in 0..1.
+
+    Args:
+        matte: the network.
+        rgb: the whole photo, of which the network is asked, too.
+        portrait: the photo framed.
+    """
+    alpha, whole = (np.rint(matte(x) * 255).astype(np.uint8) for x in (portrait.canvas, rgb))
+    frame = portrait.frame
+    opinion = second_opinion(whole, rgb.shape[1], frame.matrix, frame.canvas)
+    made, _ = settle(alpha, portrait.canvas, frame.landmarks[2], opinion)
+    return np.asarray(made, np.float32) / np.float32(255)
 
 
 def edges(matte: Matte, examples: Iterable[Example], segmenter: SelfieSegmenter) -> list[Metric]:

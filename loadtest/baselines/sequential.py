@@ -11,6 +11,7 @@ from google.protobuf import text_format
 from headshot.imaging import background, framing, geometry
 from headshot.imaging.decode import decode_photo
 from headshot.imaging.renditions import PRESETS
+from headshot.imaging.subject import second_opinion
 from headshot.pipeline import files, latents, pictures, rendering
 from headshot.pipeline.capture_advice import measure_photo
 from headshot.pipeline.frame import subject_touch
@@ -118,14 +119,15 @@ class SequentialPipeline:
         face = self._detect(photo)
         measure_photo(photo, 1, face.box, face.landmarks)
         identity = self._embed(photo, face)
-        frame = self._frame(photo, face)
+        frame, opinion = self._frame(photo, face)
         side = frame.canvas
         reference = geometry.warp(photo, frame.matrix, (side, side), "replicate")
         candidate = self._denoise(reference, identity, seed)
         self._embed(candidate, self._detect(candidate))
         alpha = self._matte(candidate)
         tone, retouch = self._style.tone_spec(), str(self._style.retouch)
-        draft = rendering.cut_person(candidate, alpha, frame, tone, retouch, reference)
+        matte = rendering.decide_matte(candidate, alpha, frame, opinion)
+        draft = rendering.cut_person(candidate, alpha, frame, tone, retouch, reference, matte)
         ground = background.choose(self._style.background_spec(), draft.tones).spec
         whole = framing.plan_crop(frame, draft.alpha, 1.0)
         size = (round(whole.width), round(whole.width))
@@ -152,9 +154,10 @@ class SequentialPipeline:
         )
         return made.data
 
-    def _frame(self, photo: Image, face: _Face) -> framing.PortraitFrame:
+    def _frame(self, photo: Image, face: _Face) -> tuple[framing.PortraitFrame, Image]:
         alpha = self._matte(photo)
         touch = subject_touch(alpha, photo, face.landmarks)
         size = (photo.shape[1], photo.shape[0])
         spec = self._style.framing_spec()
-        return framing.plan_portrait(face.landmarks, face.box, size, spec, touch=touch)
+        frame = framing.plan_portrait(face.landmarks, face.box, size, spec, touch=touch)
+        return frame, second_opinion(alpha, size[0], frame.matrix, frame.canvas)

@@ -22,17 +22,22 @@ _LIKELY = 0.5
 _UNLIKELY, _BANK = 0.4, 150
 """A bank of fog whose mean is below the first is background, if it has more pixels than the second
 at which fog is looked for."""
+_HOLE, _ALL = 0.004, 0.01
+"""Share of the picture below which an unlikely place amid likely ones is no gap; how nearly all of
+it must be fog."""
 _SOFT = 1.2
 """Standard deviation of a decided edge, in pixels at which fog is looked for."""
 
 
-def clear(alpha: U8 | F32) -> U8 | F32:
+def clear(alpha: U8 | F32, opinion: U8 | None = None) -> U8 | F32:
     """Return the matte without banks of fog that are unlikely as a whole.
 
     Of a flag beside a cheek one stripe may seem likely; the flag does not.
 
     Args:
         alpha: [h, w], uint8 0..255 or float32 0..1.
+        opinion: uint8 [h0, w0] of the same aspect, what the network says of the same picture seen
+            another way; then the mean of both counts.
 
     Returns:
         [h, w], dtype of `alpha`; the very array where there is no such bank.
@@ -44,7 +49,7 @@ def clear(alpha: U8 | F32) -> U8 | F32:
     around = np.ones((_window(small), _window(small)), np.uint8)
     banks = np.asarray((cv2.dilate(wide, around) > 0) & grey, np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(banks, connectivity=8)
-    sums = np.bincount(labels.ravel(), small.ravel(), count)
+    sums = np.bincount(labels.ravel(), _heard(small, opinion).ravel(), count)
     sizes = stats[:, cv2.CC_STAT_AREA]
     unlikely = (sizes >= _BANK) & (sums < _UNLIKELY * sizes)
     unlikely[0] = False
@@ -71,11 +76,35 @@ def decide(alpha: U8 | F32) -> U8 | F32:
         return alpha
     height, width = alpha.shape
     full = np.float32(255 if alpha.dtype == np.uint8 else 1)
-    likely = cv2.GaussianBlur((small > _LIKELY).astype(np.float32), (0, 0), _SOFT)
+    more = np.asarray(small > _LIKELY, np.uint8)
+    likely = cv2.GaussianBlur(_filled(more, small, fog).astype(np.float32), (0, 0), _SOFT)
     share = cv2.resize(fog, (width, height), interpolation=cv2.INTER_LINEAR)
     sure = np.clip(cv2.resize(likely, (width, height), interpolation=cv2.INTER_CUBIC), 0, 1)
     own = alpha.astype(np.float32)
     return _like(alpha, own + share * (sure * full - own))
+
+
+def _filled(more: U8, alpha: F32, fog: F32) -> U8:
+    """Return the likely places and the small unlikely ones that lie within fog among them.
+
+    A blotch of a sleeve that seems unlikely while the sleeve does not is no gap.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - more, connectivity=4)
+    small = stats[:, cv2.CC_STAT_AREA] < _HOLE * more.size
+    gap = (alpha < _GREY[0]) | (fog < 1 - _ALL)
+    sure = np.bincount(labels[gap], minlength=count)
+    whole = small & (sure == 0)
+    whole[0] = False
+    return np.asarray(more | whole[labels], np.uint8)
+
+
+def _heard(alpha: F32, opinion: U8 | None) -> F32:
+    """Return the mean of both."""
+    if opinion is None:
+        return alpha
+    size = (alpha.shape[1], alpha.shape[0])
+    other = cv2.resize(opinion.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(0.5 * alpha + other * np.float32(0.5 / 255), np.float32)
 
 
 def _like(alpha: U8 | F32, values: F32) -> U8 | F32:

@@ -151,7 +151,7 @@ class Drafting:
         framed, wish, workers = self.framed, self.wish, self.engine.workers
 
         def decide() -> tuple[LinearMatte, NDArray[np.bool_] | None]:
-            matte = rendering.decide_matte(image, alpha_small, framed.frame)
+            matte = rendering.decide_matte(image, alpha_small, framed.frame, framed.opinion)
             # With the scene kept in sight, all of it is needed at the end.
             kept = wish.ground.kind == "blur"
             return matte, None if kept else rendering.likely_part(matte, framed.frame.canvas)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging import fog, framing, geometry
 from headshot.imaging.framing import EdgeTouch, FramingSpec, PortraitFrame
+from headshot.imaging.subject import second_opinion
 from headshot.pipeline import pictures
 from headshot.pipeline.call import Call
 from headshot.pipeline.detect import Face
@@ -25,10 +26,12 @@ class Framed:
     Attributes:
         frame: where it came from.
         reference: uint8 [canvas, canvas, 3] RGB.
+        opinion: uint8, the photo's matte on the canvas, see `imaging.subject.second_opinion`.
     """
 
     frame: PortraitFrame
     reference: Image
+    opinion: Image
 
 
 async def frame_photo(
@@ -75,7 +78,8 @@ async def frame_photo(
     def cut() -> Framed:
         side = frame.canvas
         # Beyond the photo's edge its border is continued: black would leak into the result.
-        return Framed(frame, geometry.warp(photo, frame.matrix, (side, side), "replicate"))
+        reference = geometry.warp(photo, frame.matrix, (side, side), "replicate")
+        return Framed(frame, reference, second_opinion(alpha, width, frame.matrix, side))
 
     return await engine.workers.run(call.deadline, cut)
 

@@ -100,10 +100,15 @@ class Person:
         return int(self.colours.shape[0])
 
 
-def decide_matte(candidate: Image, alpha_small: Image, frame: PortraitFrame) -> LinearMatte:
-    """Return what the network's matte of a candidate comes to; arguments as of `cut_person`."""
+def decide_matte(
+    candidate: Image, alpha_small: Image, frame: PortraitFrame, opinion: Image | None = None
+) -> LinearMatte:
+    """Return what the network's matte of a candidate comes to.
+
+    Arguments are as of `cut_person`; `opinion` is that of `imaging.subject.second_opinion`.
+    """
     face = frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas)
-    alpha, decided = subject.settle(alpha_small, candidate, face)
+    alpha, decided = subject.settle(alpha_small, candidate, face, opinion)
     return mattes.fit(alpha, candidate, decided=decided)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from headshot.imaging import fog
+from headshot.imaging import fog, subject
 from headshot.imaging.framing import FramingSpec, plan_portrait
 from headshot.pipeline import rendering
 
@@ -56,6 +56,31 @@ def test_a_bank_of_fog_that_is_unlikely_goes_with_its_likely_stripe() -> None:
     assert fog.clear(made) is made or np.abs(fog.clear(made).astype(int) - made).max() <= 1
 
 
+def test_a_bank_that_seems_likely_goes_where_a_second_opinion_doubts_it() -> None:
+    given = np.zeros((SIDE, SIDE), np.uint8)
+    given[:, 200:] = 255
+    given[100:300, 80:200] = 130
+    given[350:450, 80:200] = 130
+    other = given.copy()
+    other[100:300, 80:200] = 40
+    other[350:450, 80:200] = 90
+    assert fog.clear(given) is given
+    made = fog.clear(given, cv2.resize(other, (256, 256), interpolation=cv2.INTER_AREA))
+    assert made[105:295, 85:190].max() < 10
+    assert np.array_equal(made[350:450], given[350:450])
+
+
+def test_an_unlikely_blotch_amid_a_likely_sleeve_is_no_gap_but_a_sure_gap_is() -> None:
+    given = np.full((SIDE, SIDE), 255, np.uint8)
+    given[:60] = 0
+    given[200:400, 100:400] = 180
+    given[280:310, 200:230] = 100
+    gap = given.copy()
+    gap[285:305, 205:225] = 0
+    assert fog.decide(given)[280:310, 200:230].min() > 250
+    assert fog.decide(gap)[287:303, 207:223].max() < 30
+
+
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
 def test_an_edge_of_hairs_width_is_left_to_the_network(sigma: float) -> None:
     soft = np.rint(cv2.GaussianBlur(true_matte(), (0, 0), sigma) * 255).astype(np.uint8)
@@ -93,3 +118,13 @@ def test_fog_of_the_backgrounds_colours_beside_the_head_is_background() -> None:
     beside = np.s_[120:240, 80:130]
     assert small[beside].mean() > 120
     assert matte.rough[beside].mean() < 0.1
+
+
+def test_a_photos_matte_lies_on_the_canvas_where_the_photo_does() -> None:
+    photo = np.zeros((900, 1200), np.uint8)
+    cv2.circle(photo, (700, 400), 180, 255, -1)
+    alpha = cv2.resize(photo, (512, 384), interpolation=cv2.INTER_AREA)
+    matrix = np.array([[0.8, 0.05, -200.0], [-0.05, 0.8, 30.0]])
+    seen = subject.second_opinion(alpha, 1200, matrix, 640)
+    wanted = cv2.resize(cv2.warpAffine(photo, matrix, (640, 640)), (256, 256), cv2.INTER_AREA)
+    assert np.abs(seen.astype(int) - wanted).mean() < 1.5
