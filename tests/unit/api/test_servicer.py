@@ -29,8 +29,7 @@ from headshot.v1 import photo_pb2, style_pb2
 from tests.unit.api.parts import Caller, Parts
 
 
-@pytest.fixture
-def servicer(parts: Parts) -> HeadshotServicer:
+def servicer_of(parts: Parts) -> HeadshotServicer:
     return HeadshotServicer(
         parts.settings,
         parts.pipeline,
@@ -39,6 +38,11 @@ def servicer(parts: Parts) -> HeadshotServicer:
         parts.audit,
         asyncio.Event(),
     )
+
+
+@pytest.fixture
+def servicer(parts: Parts) -> HeadshotServicer:
+    return servicer_of(parts)
 
 
 async def create(servicer: HeadshotServicer, request: pb.CreateHeadshotRequest) -> list[object]:
@@ -117,14 +121,7 @@ def test_a_template_lives_no_longer_than_the_operator_allows(parts):
 
 async def test_where_policy_wants_consent_a_template_without_one_is_not_enough(strict_parts):
     parts = strict_parts
-    servicer = HeadshotServicer(
-        parts.settings,
-        parts.pipeline,
-        parts.sessions,
-        parts.templates,
-        parts.audit,
-        asyncio.Event(),
-    )
+    servicer = servicer_of(parts)
     vector = np.eye(1, 128, dtype=np.float32)[0]
     token, _ = parts.templates.seal(Template(vector, "recogniser"), 60)
     for template in (b"", token):

@@ -226,13 +226,20 @@ async def test_a_stream_past_its_deadline_is_counted_as_that(service: Service) -
     await until(lambda: service.rpcs("t.T/Stream", "DEADLINE_EXCEEDED"))
 
 
-async def test_a_caller_that_takes_nothing_is_let_go_and_told_so_when_it_reads_again(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def let_go(service: Service, monkeypatch: pytest.MonkeyPatch) -> grpc.aio.UnaryStreamCall:
+    """Return a call whose caller took nothing for so long that its handler was closed."""
     monkeypatch.setattr(wrapping, "_PATIENCE_S", 0.2)
     call = service.channel.unary_stream("/t.T/Stream")(bytes(4_000_000), metadata=service.auth())
     async with asyncio.timeout(10):
         await service.closed.wait()
+    return call
+
+
+async def test_a_caller_that_takes_nothing_is_let_go_and_told_so_when_it_reads_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = await let_go(service, monkeypatch)
+    async with asyncio.timeout(10):
         assert not service.rpcs("t.T/Stream", "DEADLINE_EXCEEDED")
         with pytest.raises(grpc.aio.AioRpcError) as error:
             async for message in call:
@@ -245,11 +252,8 @@ async def test_a_caller_that_takes_nothing_is_let_go_and_told_so_when_it_reads_a
 async def test_a_caller_that_was_let_go_and_leaves_ends_its_call(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wrapping, "_PATIENCE_S", 0.2)
-    call = service.channel.unary_stream("/t.T/Stream")(bytes(4_000_000), metadata=service.auth())
-    async with asyncio.timeout(10):
-        await service.closed.wait()
-        call.cancel()
+    call = await let_go(service, monkeypatch)
+    call.cancel()
     await until(lambda: service.rpcs("t.T/Stream", "CANCELLED"))
 
 
