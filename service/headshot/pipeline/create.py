@@ -15,7 +15,7 @@ from headshot.imaging import tone
 from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
-from headshot.imaging.quality.team import TeamReport
+from headshot.imaging.quality.team import TeamReport, compare_team
 from headshot.pipeline import (
     capture,
     conditioning,
@@ -182,10 +182,11 @@ class Maker:
 
     async def _standing(self, call: Call, draft: Draft, member: TeamMember) -> TeamReport:
         """Return how alike the team is, this headshot with it."""
-        own = await self.engine.workers.run(
+        workers = self.engine.workers
+        own = await workers.run(
             call.deadline, rendering.look_in_team, draft.person, draft.square, draft.crop
         )
-        return member.compare(own)
+        return await workers.run(call.deadline, compare_team, member.finish(own))
 
     async def _render(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.framing import FramingSpec, PortraitFrame
-from headshot.imaging.quality.team import MemberLook, TeamReport, compare_team
+from headshot.imaging.quality.team import MemberLook
 
 T = TypeVar("T")
 
@@ -17,6 +18,9 @@ _ROOM = 1.05
 
 _HOLD = 20.0
 """Side by side, a head 3% larger is seen before a shoulder a little off the middle."""
+
+MOST_COMPARED = 200
+"""Of a larger team each report is of the latest so many: comparing grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +124,12 @@ class TeamLook:
         """Return the team's composition."""
         return await self._composition.decide(place, own)
 
-    def compare(self, name: str, look: MemberLook) -> TeamReport:
-        """Add a finished member; return how alike all that have finished are."""
+    def finish(self, name: str, look: MemberLook) -> Mapping[str, MemberLook]:
+        """Add a finished member; return the latest `MOST_COMPARED` that have finished."""
         self._finished[name] = look
-        return compare_team(self._finished)
+        if len(self._finished) > MOST_COMPARED:
+            del self._finished[next(iter(self._finished))]
+        return dict(self._finished)
 
     def leave(self, place: int) -> None:
         """Let the next place decide, where this one has not."""
@@ -155,9 +161,12 @@ class TeamMember:
         """
         return await self.look.composition(self.place, own)
 
-    def compare(self, look: MemberLook) -> TeamReport:
-        """Return how alike the members are that have finished, this one with them."""
-        return self.look.compare(self.name, look)
+    def finish(self, look: MemberLook) -> Mapping[str, MemberLook]:
+        """Return the looks of the latest members that have finished, this one with them.
+
+        A copy: comparing them is for a thread.
+        """
+        return self.look.finish(self.name, look)
 
     def leave(self) -> None:
         """Say that this item has ended."""

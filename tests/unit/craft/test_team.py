@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -104,3 +105,31 @@ def test_those_who_stand_out_are_not_the_ones_who_belong_together() -> None:
     outliers = compare_team(team).outliers
     assert set(outliers) == {f"tight {k}" for k in range(4)}
     assert set(outliers.values()) == {("head_size",)}
+
+
+def crowd(members: int, spread: float) -> dict[str, MemberLook]:
+    """Return a team whose backgrounds lie a normal distance of `spread` CIELAB units apart."""
+    rng = np.random.default_rng(0)
+    grounds = np.array(LOOK.background) + rng.normal(0, spread, (members, 3))
+    return {
+        str(number): replace(LOOK, background=(float(at[0]), float(at[1]), float(at[2])))
+        for number, at in enumerate(grounds)
+    }
+
+
+@pytest.mark.parametrize("spread", [0.05, 1.0])
+def test_a_crowd_alike_or_not_is_compared_in_a_moment(spread: float) -> None:
+    begun = time.process_time()
+    compare_team(crowd(1000, spread))
+    assert time.process_time() - begun < 2  # Around each member in turn: half a minute and more.
+
+
+def test_the_largest_group_is_within_the_tolerance_and_nobody_else_belongs_to_it() -> None:
+    team = crowd(100, 1.0)
+    apart = compare_team(team).outliers
+    assert 0 < len(apart) < len(team)
+    grounds = {name: np.array(look.background) for name, look in team.items()}
+    group = [ground for name, ground in grounds.items() if name not in apart]
+    assert max(np.linalg.norm(one - other) for one in group for other in group) <= 2
+    for name in apart:
+        assert max(np.linalg.norm(grounds[name] - other) for other in group) > 2

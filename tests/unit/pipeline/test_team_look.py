@@ -7,8 +7,8 @@ import asyncio
 import numpy as np
 from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.framing import FramingSpec, PortraitFrame, plan_portrait
-from headshot.imaging.quality.team import MemberLook
-from headshot.pipeline.team import CLOSE_PORTRAIT, Composition, TeamLook
+from headshot.imaging.quality.team import MemberLook, compare_team
+from headshot.pipeline.team import CLOSE_PORTRAIT, MOST_COMPARED, Composition, TeamLook
 
 GREY, NAVY = BackgroundSpec("solid", colour="#808080"), BackgroundSpec("solid", colour="#1f2a44")
 
@@ -92,8 +92,19 @@ def test_photos_that_can_give_the_close_portrait_give_it_to_the_pixel():
 def test_each_report_is_of_all_that_have_finished():
     look = TeamLook()
     first, second = look.join("anna"), look.join("bert")
-    one = first.compare(MemberLook(0.34, 0.22, (53.6, 0.0, 0.0), 6500))
-    both = second.compare(MemberLook(0.34, 0.25, (53.6, 0.0, 0.0), 6510))
+    one = compare_team(first.finish(MemberLook(0.34, 0.22, (53.6, 0.0, 0.0), 6500)))
+    both = compare_team(second.finish(MemberLook(0.34, 0.25, (53.6, 0.0, 0.0), 6510)))
     assert (one.members, one.consistent) == (1, True)
     assert (both.members, both.consistent) == (2, False)
     assert both.outliers == {"bert": ("head_size",)}
+
+
+def test_of_a_large_team_each_report_is_of_the_latest_members():
+    look = TeamLook()
+    own = MemberLook(0.34, 0.22, (53.6, 0.0, 0.0), 6500)
+    early = look.join("early").finish(own)
+    for number in range(MOST_COMPARED):
+        latest = look.join(f"member {number}").finish(own)
+    assert len(latest) == MOST_COMPARED
+    assert "early" not in latest
+    assert list(early) == ["early"]  # What was handed out stays as it was.

@@ -16,6 +16,9 @@ HEAD_SIZE_TOLERANCE = 0.02
 BACKGROUND_TOLERANCE = 2.0
 TEMPERATURE_TOLERANCE = 200.0
 
+# Members around whom a largest group is looked for, so that a large team takes no long time.
+_STARTS = 16
+
 
 @dataclass(frozen=True)
 class MemberLook:
@@ -161,13 +164,21 @@ def _distances(colours: Sequence[tuple[float, float, float]]) -> NDArray[np.floa
 def _largest_group(apart: NDArray[np.float64], tolerance: float) -> set[int]:
     """Return the places of a largest group all of whose members are within the tolerance.
 
-    Around each in turn, the nearest first: exact where all belong together, else near enough.
+    Around each of the few with the most neighbours in turn, the nearest first: exact where all
+    belong together, else near enough.
     """
+    near = apart <= tolerance
+    if near.all():
+        return set(range(len(apart)))
     largest: list[int] = []
-    for row in apart:
+    for start in np.argsort(-near.sum(axis=1), kind="stable")[:_STARTS]:
+        neighbours = np.flatnonzero(near[start])
+        # Those who are within the tolerance of everybody in the group.
+        fitting = near[start].copy()
         group: list[int] = []
-        for place in np.argsort(row, kind="stable"):
-            if (apart[place, group] <= tolerance).all():
+        for place in neighbours[np.argsort(apart[start, neighbours], kind="stable")]:
+            if fitting[place]:
                 group.append(int(place))
+                fitting &= near[place]
         largest = max(largest, group, key=len)
     return set(largest)
