@@ -20,6 +20,7 @@ class _Entry(Generic[T]):
     start: float
     order: int
     tenant: str = field(compare=False)
+    share: float = field(compare=False)
     item: T = field(compare=False)
 
 
@@ -46,7 +47,7 @@ class FairQueue(Generic[T]):
         """Append an item of a tenant."""
         start = self._charge(tenant, weight, cost)
         self._order += 1
-        self._entries.append(_Entry(start, self._order, tenant, item))
+        self._entries.append(_Entry(start, self._order, tenant, cost / weight, item))
 
     def charge(self, tenant: str, weight: float, cost: float) -> None:
         """Account for an item that is served at once, without waiting here."""
@@ -72,10 +73,17 @@ class FairQueue(Generic[T]):
         self._forget_idle()
 
     def drop(self, item: T) -> bool:
-        """Remove an item that is not served (it expired or went away); False when not there."""
+        """Remove an item that is not served (it expired or went away); False when not there.
+
+        Its tenant gets back what it was charged: those behind it move up, and the tenant's next.
+        """
         for index, entry in enumerate(self._entries):
             if entry.item is item:
                 del self._entries[index]
+                for other in self._entries:
+                    if other.tenant == entry.tenant and other.order > entry.order:
+                        other.start -= entry.share
+                self._finish[entry.tenant] -= entry.share
                 self._forget_idle()
                 return True
         return False

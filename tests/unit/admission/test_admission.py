@@ -402,6 +402,22 @@ async def test_a_caller_that_goes_away_leaves_the_queue() -> None:
     await world.finish()
 
 
+async def test_a_tenant_whose_callers_gave_up_waits_no_longer_for_it() -> None:
+    world = World(AdmissionLimits(permits=1, queue=100, max_wait_s=1000))
+    await world.start("runs", "c")
+    gone = [await world.start(f"gone{number}", "a") for number in range(30)]
+    for task in gone:
+        task.cancel()
+    await world.settle()
+    for number in range(10):
+        await world.start(f"b{number}", "b")
+    await world.start("again", "a")
+    await world.end("runs")
+    await world.end(world.order[-1])
+    assert "again" in world.order
+    await world.finish()
+
+
 async def test_a_cancellation_in_the_turn_of_the_grant_does_not_lose_the_permit() -> None:
     world = World(AdmissionLimits(permits=1, queue=10))
     async with AsyncExitStack() as stack:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 from headshot.api.fair_queue import FairQueue, TokenBucket
 from hypothesis import given
@@ -85,6 +86,50 @@ def test_everything_that_goes_in_comes_out_once(pushes: list[tuple[str, float]])
         queue.push(tenant, 1, cost, name)
     assert sorted(drain(queue)) == sorted(names)
     assert len(queue) == 0
+
+
+def test_a_tenant_whose_callers_gave_up_is_served_as_if_they_had_never_come() -> None:
+    queue: FairQueue[str] = FairQueue()
+    gone = [f"gone{number}" for number in range(30)]
+    for name in gone:
+        queue.push("a", 1, 1, name)
+    for name in gone:
+        assert queue.drop(name)
+    for number in range(10):
+        queue.push("b", 1, 1, f"b{number}")
+    queue.push("a", 1, 1, "again")
+    assert drain(queue).index("again") <= 1
+
+
+def test_those_behind_one_that_went_away_move_up_in_their_order() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for name, cost in (("a0", 1), ("big", 4), ("a1", 1), ("a2", 1)):
+        queue.push("a", 2, cost, name)
+    for number in range(4):
+        queue.push("b", 2, 1, f"b{number}")
+    assert queue.drop("big")
+    assert drain(queue) == ["a0", "b0", "a1", "b1", "a2", "b2", "b3"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.1, 5), st.booleans()), max_size=40),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_is_dropped_the_others_keep_their_order_within_a_tenant(
+    pushes: list[tuple[str, float, bool]], random: Random
+) -> None:
+    queue: FairQueue[str] = FairQueue()
+    names = [f"{tenant}{number}" for number, (tenant, _, _) in enumerate(pushes)]
+    for name, (tenant, cost, _) in zip(names, pushes, strict=True):
+        queue.push(tenant, 1, cost, name)
+    dropped = [name for name, (_, _, gone) in zip(names, pushes, strict=True) if gone]
+    random.shuffle(dropped)
+    for name in dropped:
+        assert queue.drop(name)
+    served = drain(queue)
+    for tenant in "ab":
+        kept = [name for name in names if name[0] == tenant and name not in dropped]
+        assert [name for name in served if name[0] == tenant] == kept
 
 
 def test_a_bucket_lets_a_burst_through_and_then_the_rate() -> None:
