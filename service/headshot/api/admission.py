@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 
 from headshot.api.fair_queue import FairQueue, TokenBucket
 from headshot.api.permits import AdmissionLimits, Permit, Waiter
-from headshot.api.service_time import ServiceTimes
+from headshot.api.service_time import ServiceTimes, size_class
 from headshot.deadline import Deadline
 from headshot.errors import DeadlineError, OverloadedError, QuotaExceededError
 from headshot.security.credentials import TenantQuota
@@ -76,13 +76,14 @@ class AdmissionController:
         """Return how many requests wait."""
         return sum(len(queue) for queue in self._queues.values())
 
-    def service_time(self, kind: str = "") -> float:
-        """Return the expected seconds that a permit of this kind is held."""
-        return self._service.mean(kind)
+    def service_time(self, kind: str = "", work: float = 1.0) -> float:
+        """Return the expected seconds that a permit for so much work of this kind is held."""
+        return self._service.mean(kind, work)
 
-    def _least_time(self, kind: str) -> float:
-        """Return the seconds without which a queued request of this kind is refused."""
-        return self._limits.share_of(kind) * self._service.likely(kind)
+    def _least_time(self, waiter: Waiter) -> float:
+        """Return the seconds without which a queued request is refused."""
+        likely_s = self._service.likely(waiter.kind, waiter.work)
+        return self._limits.share_of(waiter.kind) * likely_s
 
     @asynccontextmanager
     async def admit(
@@ -92,6 +93,7 @@ class AdmissionController:
         deadline: Deadline | None = None,
         cost: float = 1.0,
         kind: str = "",
+        work: float | None = None,
     ) -> AsyncIterator[Permit]:
         """Hold a permit for the length of the block.
 
@@ -100,14 +102,19 @@ class AdmissionController:
             priority: its class.
             deadline: until when the work must be done, None for any time.
             cost: how much of `AdmissionLimits.permits` the work takes.
-            kind: what work it is; service times are averaged for each kind. A small fixed set.
+            kind: what work it is; service times are averaged for each kind and size. A small
+                fixed set.
+            work: how much work it is, above 0: what the tenant's rate and share are charged with;
+                None for `cost`.
 
         Raises:
             QuotaExceededError: TENANT_RATE_EXCEEDED or TENANT_CONCURRENCY_EXCEEDED.
             OverloadedError: QUEUE_FULL, QUEUE_WAIT_TOO_LONG, or DISPLACED by a more urgent one.
             DeadlineError: DEADLINE_EXCEEDED (it passed) or DEADLINE_TOO_SHORT (it would).
         """
-        permit = await self._acquire(tenant, priority, deadline, cost, kind)
+        permit = await self._acquire(
+            tenant, priority, deadline, cost, kind, cost if work is None else work
+        )
         done = False
         try:
             yield permit
@@ -117,7 +124,13 @@ class AdmissionController:
 
     # -- getting in ------------------------------------------------------------------------------
     async def _acquire(
-        self, tenant: str, priority: Priority, deadline: Deadline | None, cost: float, kind: str
+        self,
+        tenant: str,
+        priority: Priority,
+        deadline: Deadline | None,
+        cost: float,
+        kind: str,
+        work: float,
     ) -> Permit:
         now = self._clock()
         if deadline is not None and deadline.at <= now:
@@ -127,11 +140,12 @@ class AdmissionController:
                 metadata={"stage": "admission"},
             )
         quota = self._quota(tenant)
-        self._take_tokens(tenant, quota, cost, now)
+        self._take_tokens(tenant, quota, work, now)
         waiter = Waiter(
             tenant,
             priority,
             cost,
+            work,
             kind,
             deadline,
             quota,
@@ -140,22 +154,22 @@ class AdmissionController:
         )
         if self._fits_now(waiter):
             self._count(waiter)
-            self._queues[priority].charge(tenant, quota.weight, cost)
+            self._queues[priority].charge(tenant, quota.weight, work)
             return self._grant(waiter)
         try:
             self._check_wait(waiter, now)
             self._make_room(waiter)
             return await self._wait(waiter)
         except (OverloadedError, DeadlineError, asyncio.CancelledError):
-            self._buckets[tenant].give_back(cost)
+            self._buckets[tenant].give_back(work)
             raise
 
-    def _take_tokens(self, tenant: str, quota: TenantQuota, cost: float, now: float) -> None:
+    def _take_tokens(self, tenant: str, quota: TenantQuota, work: float, now: float) -> None:
         bucket = self._buckets.get(tenant)
         if bucket is None or (bucket.rate, bucket.burst) != (quota.rate_per_s, quota.burst):
             bucket = TokenBucket(quota.rate_per_s, quota.burst, now)
             self._buckets[tenant] = bucket
-        missing_s = bucket.take(cost, now)
+        missing_s = bucket.take(work, now)
         if missing_s > 0:
             self._metrics.shed(tenant, "TENANT_RATE_EXCEEDED")
             raise QuotaExceededError(
@@ -194,7 +208,7 @@ class AdmissionController:
         wait_s, own_s = self._expected_wait(waiter, now)
         wait_s = max(wait_s, own_s)
         if waiter.deadline is not None:
-            needed_s = wait_s + self._least_time(waiter.kind)
+            needed_s = wait_s + self._least_time(waiter)
             if now + needed_s > waiter.deadline.at:
                 self._metrics.expired(waiter.tenant, "DEADLINE_TOO_SHORT")
                 raise DeadlineError(
@@ -212,12 +226,14 @@ class AdmissionController:
     def _expected_wait(self, waiter: Waiter, now: float) -> tuple[float, float]:
         """Return expected seconds until a permit: for the service as a whole, for the tenant."""
 
-        def work(other: Waiter) -> float:
-            return other.cost * self.service_time(other.kind)
+        def taken(other: Waiter | Permit) -> float:
+            return self.service_time(other.kind, other.work)
+
+        def held(other: Waiter) -> float:
+            return other.cost * taken(other)
 
         left = {
-            permit: permit.cost
-            * max(0.0, self.service_time(permit.kind) - (now - permit.started_at))
+            permit: permit.cost * max(0.0, taken(permit) - (now - permit.started_at))
             for permit in self._running
         }
         queued = [
@@ -230,14 +246,14 @@ class AdmissionController:
                 else self._queues[priority]
             )
         ]
-        everybody_s = (sum(left.values()) + sum(map(work, queued))) / self._limits.permits
+        everybody_s = (sum(left.values()) + sum(map(held, queued))) / self._limits.permits
         own = [other for other in queued if other.tenant == waiter.tenant]
         own_left = sum(
             seconds for permit, seconds in left.items() if permit.tenant == waiter.tenant
         )
         own_s = 0.0
         if not self._tenant_may(waiter):
-            own_s = (own_left + sum(map(work, own))) / waiter.quota.concurrency
+            own_s = (own_left + sum(map(held, own))) / waiter.quota.concurrency
         return everybody_s, own_s
 
     def _make_room(self, waiter: Waiter) -> None:
@@ -248,7 +264,7 @@ class AdmissionController:
             raise QuotaExceededError(
                 "the tenant's concurrency quota is used up; send fewer requests at once",
                 reason="TENANT_CONCURRENCY_EXCEEDED",
-                retry_after_s=self._retry_after(self.service_time(waiter.kind)),
+                retry_after_s=self._retry_after(self.service_time(waiter.kind, waiter.work)),
             )
         if self.queued < self._limits.queue:
             return
@@ -281,7 +297,7 @@ class AdmissionController:
     # -- waiting ---------------------------------------------------------------------------------
     async def _wait(self, waiter: Waiter) -> Permit:
         queue = self._queues[waiter.priority]
-        queue.push(waiter.tenant, waiter.quota.weight, waiter.cost, waiter)
+        queue.push(waiter.tenant, waiter.quota.weight, waiter.work, waiter)
         self._publish()
         timer: asyncio.TimerHandle | None = None
         if waiter.deadline is not None:
@@ -310,7 +326,7 @@ class AdmissionController:
     def _expire_one(self, queue: FairQueue[Waiter], waiter: Waiter, now: float) -> None:
         if waiter.deadline is None:
             return
-        if waiter.deadline.at - now > self._least_time(waiter.kind):
+        if waiter.deadline.at - now > self._least_time(waiter):
             return
         passed = waiter.deadline.at <= now
         reason = "DEADLINE_EXCEEDED" if passed else "DEADLINE_TOO_SHORT"
@@ -329,7 +345,15 @@ class AdmissionController:
     def _grant(self, waiter: Waiter) -> Permit:
         now = self._clock()
         waited_s = now - waiter.arrived_at
-        permit = Permit(waiter.tenant, waiter.priority, waiter.cost, waiter.kind, now, waited_s)
+        permit = Permit(
+            waiter.tenant,
+            waiter.priority,
+            waiter.cost,
+            waiter.work,
+            waiter.kind,
+            now,
+            waited_s,
+        )
         self._admitted += 1
         self._running.add(permit)
         self._metrics.admitted(waiter.tenant, waiter.priority.label, waited_s)
@@ -339,8 +363,10 @@ class AdmissionController:
     def _release(self, permit: Permit, *, done: bool) -> None:
         self._running.discard(permit)
         held_s = self._clock() - permit.started_at
-        self._service.learn(permit.kind, held_s, done=done)
-        self._metrics.admission_service_time(self.service_time(permit.kind))
+        self._service.learn(permit.kind, permit.work, held_s, done=done)
+        self._metrics.admission_service_time(
+            permit.kind, size_class(permit.work), self.service_time(permit.kind, permit.work)
+        )
         self._dispatch()
         self._publish()
 

@@ -58,11 +58,13 @@ class Permit:
     Attributes:
         waited_s: seconds it waited in the queue.
         cost: its share of the permits.
+        work: how much work it is.
     """
 
     tenant: str
     priority: Priority
     cost: float
+    work: float
     kind: str
     started_at: float
     waited_s: float
@@ -75,6 +77,7 @@ class Waiter:
     tenant: str
     priority: Priority
     cost: float
+    work: float
     kind: str
     deadline: Deadline | None
     quota: TenantQuota

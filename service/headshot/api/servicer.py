@@ -99,7 +99,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             context,
             request,
             request_id=request.request_id,
-            cost=costs.denoise(request.candidates),
+            cost=costs.denoise(request),
         ) as call:
             call.emit = emit
             template, consent = self._templates.open(request.identity_template)
@@ -202,7 +202,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             cost=(
                 costs.photos(len(request.photos))
                 if request.validate_only
-                else costs.headshot(request.options)
+                else costs.headshot(request.options, len(request.photos))
             ),
             kind="CheckHeadshotRequest" if request.validate_only else "",
         ) as call:

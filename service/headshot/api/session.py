@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import Message
 
 from headshot.api.admission import AdmissionController
+from headshot.api.costs import WHOLE_PICTURE, Cost
 from headshot.api.failures import note_failure
 from headshot.api.validation import validate
 from headshot.config import Settings
@@ -56,7 +57,7 @@ class Sessions:
         *,
         request_id: str = "",
         priority: Priority | None = None,
-        cost: float = 1.0,
+        cost: Cost = WHOLE_PICTURE,
         kind: str = "",
     ) -> AsyncIterator[Call]:
         """Validate the request, wait for a permit and yield the call.
@@ -66,7 +67,7 @@ class Sessions:
             request: the (first) request message.
             request_id: the caller's identifier; empty takes the header's or a new one.
             priority: the caller's wish; it can only lower what its credential allows.
-            cost: how many permits' worth of work this is.
+            cost: what admission weighs it by.
             kind: what work it is, for the service times that admission learns; empty takes the
                 request's own kind.
         """
@@ -87,7 +88,7 @@ class Sessions:
         identifier: str,
         current: RequestContext | None,
         priority: Priority | None,
-        cost: float,
+        cost: Cost,
         kind: str = "",
     ) -> AsyncIterator[Call]:
         """Yield the call of an admitted, valid request.
@@ -100,7 +101,10 @@ class Sessions:
         allowed = current.priority if current else Priority.INTERACTIVE
         chosen = max(allowed, priority) if priority is not None else allowed
         kind = kind or request.DESCRIPTOR.name
-        async with self._admission.admit(tenant, chosen, deadline, cost=cost, kind=kind):
+        admitted = self._admission.admit(
+            tenant, chosen, deadline, cost=cost.permits, kind=kind, work=cost.work
+        )
+        async with admitted:
             call = Call(
                 deadline,
                 request_id=identifier,

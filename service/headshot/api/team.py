@@ -180,7 +180,7 @@ class TeamRpc:
             identifier,
             request_context.current(),
             Priority.BATCH,
-            costs.headshot(settings.options),
+            costs.headshot(settings.options, len(item.photos)),
         ) as call:
             self._sessions.check_consent(consent)
             async with self._audit.record(

@@ -136,6 +136,18 @@ PRESETS: Final[Mapping[str, RenditionSpec]] = {
 landscape: 4:3."""
 
 
+def size_of(name: str, width: int = 0, height: int = 0) -> tuple[int, int]:
+    """Return (width, height) in pixels of a rendition, unchecked; arguments are as of `resolve`.
+
+    (0, 0) for a name that is no preset and has no side.
+    """
+    preset = PRESETS.get(name)
+    if not (width or height):
+        return (preset.width, preset.height) if preset else (0, 0)
+    ratio = preset.aspect if preset else 1.0
+    return (width or round(height * ratio), height or round(width / ratio))
+
+
 def resolve(
     name: str,
     *,
@@ -173,18 +185,14 @@ def resolve(
             INVALID_FILE_NAME.
     """
     preset = PRESETS.get(name)
-    if preset is None and not (width or height):
+    size = size_of(name, width, height)
+    if not any(size):
         raise _invalid(
             f"Rendition {name!r} is not known; use one of {', '.join(PRESETS)}, or give a width or"
             " height.",
             "UNKNOWN_RENDITION",
         )
     base = preset or RenditionSpec(name, MIN_SIDE, MIN_SIDE, 72)
-    if width or height:
-        ratio = preset.aspect if preset else 1.0
-        size = (width or round(height * ratio), height or round(width / ratio))
-    else:
-        size = (base.width, base.height)
     transparent = transparent or base.transparent
     chosen = _format(image_format, base, transparent)
     encode = EncodeSpec(

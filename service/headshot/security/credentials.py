@@ -48,8 +48,9 @@ class TenantQuota(BaseModel):
 
     Attributes:
         concurrency: permits (sum of costs) out at once.
-        rate_per_s: permits a second in the long run; 0 is without limit.
-        burst: permits that may be taken at once after a quiet time.
+        rate_per_s: work a second in the long run, in headshots of one candidate; 0 is without
+            limit.
+        burst: work that may be asked for at once after a quiet time.
         weight: share of the service under load, relative to the other tenants.
     """
 

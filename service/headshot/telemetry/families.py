@@ -94,7 +94,9 @@ class Families:
         )
         self.admission_service = gauge(
             "admission_service_seconds",
-            "Moving average of the time a permit of cost 1 is held.",
+            "Moving average of the time that one request's permits are held.",
+            "kind",
+            "size",
             mode="livemostrecent",
         )
 

@@ -172,9 +172,9 @@ class Metrics:
         self.families.admission_in_flight.labels(priority).set(in_flight)
         self.families.admission_queued.labels(priority).set(queued)
 
-    def admission_service_time(self, seconds: float) -> None:
-        """Publish the moving average of the service time."""
-        self.families.admission_service.set(seconds)
+    def admission_service_time(self, kind: str, size: float, seconds: float) -> None:
+        """Publish the moving average of the service time of one kind and size of work."""
+        self.families.admission_service.labels(self._reason(kind), f"{size:g}").set(seconds)
 
     def shed(self, tenant: str, reason: str) -> None:
         """Count a request refused for load or quota."""

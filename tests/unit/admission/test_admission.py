@@ -52,17 +52,19 @@ class World:
         priority: Priority = INTERACTIVE,
         deadline: Deadline | None = None,
         cost: float = 1.0,
+        work: float | None = None,
     ) -> asyncio.Task[Permit]:
         """Start a task that asks for a permit and holds it until `end`."""
         self._ends[name] = asyncio.Event()
 
-        async def work() -> Permit:
-            async with self.controller.admit(tenant, priority, deadline, cost) as permit:
+        async def hold() -> Permit:
+            admitted = self.controller.admit(tenant, priority, deadline, cost, work=work)
+            async with admitted as permit:
                 self.order.append(name)
                 await self._ends[name].wait()
                 return permit
 
-        self._tasks[name] = asyncio.create_task(work())
+        self._tasks[name] = asyncio.create_task(hold())
         await self.settle()
         return self._tasks[name]
 
@@ -324,6 +326,50 @@ async def test_service_time_is_a_moving_average_of_finished_work() -> None:
         world.clock.now += held_s
         await world.end("work")
     assert world.controller.service_time() == pytest.approx(3.0)
+
+
+async def test_long_work_of_one_tenant_does_not_get_the_usual_work_of_others_refused() -> None:
+    world = World(AdmissionLimits(permits=1, queue=10))
+    for _ in range(10):
+        await world.start("usual")
+        world.clock.now += 3
+        await world.end("usual")
+    for _ in range(3):
+        await world.start("long", "b", work=6.25)
+        world.clock.now += 30
+        await world.end("long")
+    assert world.controller.service_time() == pytest.approx(3.0)
+    assert world.controller.service_time(work=6.25) == pytest.approx(30.0)
+    await world.start("runs")
+    await world.start("waits", deadline=world.after(15))
+    assert world.controller.queued == 1
+    assert world.count("admission_service_seconds", kind="other", size="1") == pytest.approx(3)
+    assert world.count("admission_service_seconds", kind="other", size="8") == pytest.approx(30)
+    await world.finish()
+
+
+async def test_long_work_that_runs_is_waited_for_as_long_as_such_work_takes() -> None:
+    world = World(AdmissionLimits(permits=1, queue=10, max_wait_s=20))
+    await world.start("long", work=6.25)
+    world.clock.now += 30
+    await world.end("long")
+    await world.start("again", work=6.25)
+    with pytest.raises(OverloadedError) as refused:
+        await (await world.start("usual", "b"))
+    assert refused.value.reason == "QUEUE_WAIT_TOO_LONG"
+    await world.finish()
+
+
+async def test_long_work_holds_its_permits_and_is_charged_for_its_length() -> None:
+    quota = TenantQuota(rate_per_s=1, burst=8)
+    world = World(AdmissionLimits(permits=2, queue=10), a=quota)
+    await world.start("long", "a", work=6)
+    await world.start("beside", "b")
+    assert world.order == ["long", "beside"]
+    with pytest.raises(QuotaExceededError) as refused:
+        await (await world.start("more", "a", work=6))
+    assert refused.value.retry_after_s == pytest.approx(4)
+    await world.finish()
 
 
 async def test_a_queued_request_needs_time_for_a_slow_run_not_only_for_a_mean_one() -> None:
