@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headshot.errors import StyleError
 from headshot.imaging import renditions
 from headshot.imaging.background import BackgroundSpec
+from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.decode import DecodeLimits, decode_photo
 from headshot.imaging.renditions import RenditionSpec
 from headshot.imaging.tone import ToneSpec
 from headshot.pipeline.requests import BackgroundKind, BackgroundWish, HeadshotOptions
 from headshot.pipeline.styles import Style
+
+# Pixels: covers the largest file (4096) from a picture of 3:2.
+_LONGEST_GROUND = 6144
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,11 @@ class Wish:
     ground: BackgroundSpec
     retouch: str
     tone: ToneSpec
+
+    @property
+    def longest_side(self) -> int:
+        """Longest side of all files, pixels."""
+        return _longest_side(self.specs)
 
     def steps(self, *, enlarged: bool) -> tuple[str, ...]:
         """Return what is done to the photo, in order, as its provenance tells it."""
@@ -67,19 +80,38 @@ def resolve(
     ground = (
         style.background_spec()
         if options.background is None
-        else _wished_ground(style, options.background, limits or DecodeLimits())
+        else _wished_ground(
+            style, options.background, limits or DecodeLimits(), _longest_side(specs)
+        )
     )
     tone = replace(style.tone_spec(), lift=options.lift_dark_face)
     return Wish(specs, ground, options.retouch or str(style.retouch), tone)
 
 
-def _wished_ground(style: Style, wish: BackgroundWish, limits: DecodeLimits) -> BackgroundSpec:
+def _longest_side(specs: tuple[RenditionSpec, ...]) -> int:
+    return max(max(spec.width, spec.height) for spec in specs)
+
+
+def _picture(data: bytes, limits: DecodeLimits, covers: int) -> NDArray[np.uint8]:
+    """Return a background picture, no larger than it takes to cover a square of so many pixels.
+
+    It is held for the whole call: that of a camera takes more memory than all other pictures.
+    """
+    header = read_header(data, limits)
+    short, long = sorted((header.width, header.height))
+    side = min(math.ceil(covers * long / short), _LONGEST_GROUND)
+    return decode_photo(data, limits, long_side=side).pixels
+
+
+def _wished_ground(
+    style: Style, wish: BackgroundWish, limits: DecodeLimits, covers: int
+) -> BackgroundSpec:
     if wish.kind is BackgroundKind.IMAGE:
         if not style.background.allow_other:
             raise StyleError(
                 f"style {style.id} allows no background picture", reason="BACKGROUND_NOT_IN_STYLE"
             )
-        return BackgroundSpec(kind="image", image=decode_photo(wish.image, limits).pixels)
+        return BackgroundSpec(kind="image", image=_picture(wish.image, limits, covers))
     option = {
         BackgroundKind.AUTO: "auto",
         BackgroundKind.BLUR: "blur",

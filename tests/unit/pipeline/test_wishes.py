@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 from headshot.errors import StyleError
+from headshot.imaging import backdrop
+from headshot.imaging.background import BackgroundSpec
+from headshot.imaging.decode import decode_photo
 from headshot.pipeline.requests import (
     BackgroundKind,
     BackgroundWish,
@@ -12,6 +18,7 @@ from headshot.pipeline.requests import (
 )
 from headshot.pipeline.styles import Style, load_styles
 from headshot.pipeline.wishes import resolve
+from PIL import Image
 
 
 @pytest.fixture
@@ -51,3 +58,40 @@ def test_provenance_tells_only_steps_that_are_taken(style):
     assert plain.steps(enlarged=False) == ("denoise", "tone", "matte", "background")
     light = resolve(style, HeadshotOptions(retouch="light"), None)
     assert {"retouch", "upscale"} <= set(light.steps(enlarged=True))
+
+
+def picture(width: int, height: int) -> bytes:
+    """Return a JPEG of that size."""
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(out, "JPEG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (2000, 3000), (4000, 500), (200, 300)])
+def test_a_picture_behind_the_person_is_kept_no_larger_than_it_takes_to_cover(
+    style: Style, size: tuple[int, int]
+):
+    data = picture(*size)
+    options = HeadshotOptions(
+        background=BackgroundWish(BackgroundKind.IMAGE, image=data),
+        renditions=(RenditionRequest("wide", width=640), RenditionRequest("avatar")),
+    )
+    kept = resolve(style, options, None).ground.image
+    assert kept is not None
+    assert min(kept.shape[:2]) == min(640, *size)
+    # As drawn from every pixel of it.
+    whole = BackgroundSpec(kind="image", image=decode_photo(data).pixels)
+    drawn = backdrop.render(BackgroundSpec(kind="image", image=kept), (640, 360))
+    apart = np.abs(drawn.astype(int) - backdrop.render(whole, (640, 360)).astype(int))
+    assert apart.mean() < 1
+    assert apart.max() <= 4
+
+
+def test_a_background_of_a_large_camera_takes_no_more_than_the_largest_file(style: Style):
+    options = HeadshotOptions(
+        background=BackgroundWish(BackgroundKind.IMAGE, image=picture(7000, 5000)),
+        renditions=(RenditionRequest("print", width=4096),),
+    )
+    kept = resolve(style, options, None).ground.image
+    assert kept is not None
+    assert max(kept.shape[:2]) <= 6144
