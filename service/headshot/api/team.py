@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headshot.api import costs, parse, present, status
 from headshot.api.audit_trail import AuditTrail
@@ -122,7 +122,8 @@ class TeamRpc:
         What is wrong with the stream itself ends the call, after the items that it has begun.
         """
         seen: set[str] = set()
-        options = parse.options(settings.options)
+        # A call of many people has no events to send them with.
+        options = replace(parse.options(settings.options), previews=False)
 
         current = request_context.current()
         call_id = current.request_id if current else "team"

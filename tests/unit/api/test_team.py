@@ -20,6 +20,7 @@ from headshot.errors import (
     ModelContractError,
     ProvenanceError,
 )
+from headshot.pipeline.requests import HeadshotRequest
 from headshot.pipeline.service import Pipeline
 from headshot.telemetry import logs
 from headshot.v1 import headshot_service_pb2 as pb
@@ -94,6 +95,24 @@ async def test_no_more_is_read_while_the_caller_takes_no_outcome(team):
         assert read <= 5
         assert len([response async for response in responses]) == 99
     assert read == 100
+
+
+async def test_no_previews_are_made_where_there_are_no_events_to_send_them_with(parts: Parts):
+    asked = []
+
+    class Watched(Pipeline):
+        async def create(self, _call: object, request: HeadshotRequest, *_: object) -> NoReturn:
+            asked.append(request.options)
+            raise ProvenanceError("that is all")
+
+    pipeline = Watched(parts.pipeline._engine, parts.settings)
+    team = TeamRpc(pipeline, parts.sessions, parts.templates, parts.audit, asyncio.Event())
+    options = pb.HeadshotOptions(previews=True, steps=3)
+    settings = pb.CreateHeadshotsRequest(settings=pb.TeamSettings(options=options))
+    photo = photo_pb2.Photo(data=b"no picture")
+    message = pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id="a", photos=[photo]))
+    await outcomes(team, settings, message)
+    assert [(wish.steps, wish.previews) for wish in asked] == [(3, False)]
 
 
 @pytest.mark.parametrize(
