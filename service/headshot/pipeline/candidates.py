@@ -57,6 +57,7 @@ class Bench:
         conditioning: the denoiser's other inputs.
         template: who the candidates must be.
         most_regenerations: how often one candidate may be made again.
+        effort: of the whole request, files included: what is made again must leave time for them.
     """
 
     engine: Engine
@@ -64,16 +65,22 @@ class Bench:
     conditioning: Conditioning
     template: Template
     most_regenerations: int
+    effort: Effort
 
     async def make(self, call: Call, plan: DenoisePlan, indices: list[int]) -> list[Candidate]:
         """Make candidates side by side and make again those that are not the person."""
         made = await self._once(call, plan, indices)
         for _ in range(self.most_regenerations):
-            failed = [item for item in made if not item.verification.same_person]
+            # At the least strength the same picture would be made again.
+            failed = [
+                item
+                for item in made
+                if not item.verification.same_person and item.strength > denoise.LEAST_STRENGTH
+            ]
             if not failed:
                 break
-            effort = Effort(len(failed), plan.steps, upscaled=True)
-            if len(failed) < len(made) and not enough_time(self.costs, effort, call.deadline):
+            verified = any(item.verification.same_person for item in made)
+            if verified and not self.time_to_remake(call, len(failed)):
                 # One candidate is the person already: in time with fewer beats late with all.
                 break
             for item in failed:
@@ -85,6 +92,11 @@ class Bench:
             for old, new in zip(failed, again, strict=True):
                 self._replace(old, new)
         return made
+
+    def time_to_remake(self, call: Call, candidates: int) -> bool:
+        """Tell whether so many candidates can be made again and the files still be in time."""
+        effort = replace(self.effort, candidates=candidates)
+        return enough_time(self.costs, effort, call.deadline)
 
     async def remake(self, call: Call, candidate: Candidate, plan: DenoisePlan, why: str) -> None:
         """Make one candidate again with another plan, for a reason that is told."""

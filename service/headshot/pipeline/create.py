@@ -98,7 +98,9 @@ class Maker:
         conditions = await conditioning.make_conditioning(
             self.engine, call, framed.reference, template.vector, style.id
         )
-        bench = Bench(self.engine, self.costs, conditions, template, self.most_regenerations)
+        bench = Bench(
+            self.engine, self.costs, conditions, template, self.most_regenerations, effort
+        )
         candidates = await bench.make(call, plan, list(range(effort.candidates)))
         async with Enlarging(self.engine, call, self.costs, ahead=effort.upscaled) as enlarging:
             drafting = Drafting(

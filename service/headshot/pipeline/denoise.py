@@ -19,7 +19,7 @@ from headshot.pipeline.sampler import Latent, Sampler, make_sampler, noise
 Image = NDArray[np.uint8]
 
 _PREVIEW_SIDE = 160
-_LEAST_STRENGTH = 0.05
+LEAST_STRENGTH = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class DenoisePlan:
 
         Seeds alone vary a restoration hardly (the compact network not at all); strength does.
         """
-        return max(_LEAST_STRENGTH, self.strength * (1.0 - self.spread * candidate))
+        return max(LEAST_STRENGTH, self.strength * (1.0 - self.spread * candidate))
 
 
 @dataclass(frozen=True)

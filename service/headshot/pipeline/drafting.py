@@ -15,7 +15,7 @@ from headshot.imaging.quality import QualityReport
 from headshot.pipeline import pictures, rendering, verify
 from headshot.pipeline.call import Call
 from headshot.pipeline.candidates import Bench, Candidate
-from headshot.pipeline.degrade import Effort, StageCosts, enough_time
+from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.enlarging import Enlarging
@@ -90,14 +90,17 @@ class Drafting:
         remedy = next((m.id for m in draft.report.failed if m.id in _REMEDIES), None)
         if remedy is None or self.bench.most_regenerations == 0:
             return draft
-        if not enough_time(self.costs, Effort(1, self.plan.steps, upscaled=True), call.deadline):
+        again_plan = replace(
+            self.plan, strength=min(1.0, best.strength * _REMEDIES[remedy]), spread=0.0
+        )
+        if again_plan.strength_of(best.index) == best.strength:
+            # As far as strength goes: the same picture would be made again.
+            return draft
+        if not self.bench.time_to_remake(call, 1):
             # A headshot with a flaw that is told is better than none.
             return draft
         self.engine.metrics.quality_rejected(remedy)
         before = (best.image, best.strength, best.verification)
-        again_plan = replace(
-            self.plan, strength=min(1.0, best.strength * _REMEDIES[remedy]), spread=0.0
-        )
         await self.bench.remake(call, best, again_plan, remedy.upper())
         again = await self._draft(call, best)
         if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
