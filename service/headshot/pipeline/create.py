@@ -111,7 +111,7 @@ class Maker:
             outputs, upscaled = await self._render(
                 call, request, draft, framed, wish, style, plan.seed, effort, enlarging
             )
-        return HeadshotResult(
+        result = HeadshotResult(
             renditions=outputs,
             verification=draft.verification,
             quality=draft.report,
@@ -135,6 +135,13 @@ class Maker:
         )
 
     def _effort(
+        self._count(draft)
+        return result
+
+    def _likely_upscaled(self, wish: Wish, options: HeadshotOptions) -> bool:
+        """Tell whether an enlarged picture is worth beginning before the crops are known."""
+        canvas = self.engine.models.denoiser.canvas
+        return options.include_intermediates or wish.longest_side > canvas
         self, call: Call, wish: Wish, options: HeadshotOptions
     ) -> tuple[Effort, tuple[str, ...]]:
         """Return the effort that fits the deadline and what was given up for it."""
@@ -167,10 +174,6 @@ class Maker:
         metrics.observe_similarity(draft.verification.similarity)
         metrics.verification("same_person" if draft.verification.same_person else "other_person")
         if draft.verification.same_person or options.allow_unverified:
-            for measure in draft.report.failed:
-                metrics.quality_failed(measure.id)
-            metrics.observe_quality(_passed_shares(draft.report))
-            metrics.headshot("verified" if draft.verification.same_person else "unverified")
             return
         metrics.headshot("VERIFICATION_FAILED")
         raise VerificationFailedError(
@@ -185,6 +188,14 @@ class Maker:
     async def _standing(self, call: Call, draft: Draft, member: TeamMember) -> TeamReport:
         """Return how alike the team is, this headshot with it."""
         workers = self.engine.workers
+    def _count(self, draft: Draft) -> None:
+        """Count a headshot whose files are all there: it is returned."""
+        metrics = self.engine.metrics
+        for measure in draft.report.failed:
+            metrics.quality_failed(measure.id)
+        metrics.observe_quality(_passed_shares(draft.report))
+        metrics.headshot("verified" if draft.verification.same_person else "unverified")
+
         own = await workers.run(
             call.deadline, rendering.look_in_team, draft.person, draft.square, draft.crop
         )
