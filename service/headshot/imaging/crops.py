@@ -23,6 +23,9 @@ _TOUCH = 0.2
 _LEAST_SIDE = 600 / 640
 """Least longer side of a crop over the canvas: 2400 px of print from the upscaled canvas."""
 
+LEAST_LONGER_SIDE = 0.5
+"""No crop's longer side is less of the canvas, however tight the photo."""
+
 _MARGIN = 0.025
 """Least room beside and above the head over the height."""
 
@@ -138,7 +141,7 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
         # A narrow crop as high as the canvas would cut the head at both sides: background above
         # makes it wider. A tenth more for a head that is not in the middle.
         longest = min(1.6 * canvas, max(longest, 1.1 * head))
-    shortest = 0.5 * canvas * max(1.0, ratio)
+    shortest = LEAST_LONGER_SIDE * canvas * max(1.0, ratio)
     heights = np.unique(np.r_[np.linspace(shortest, longest, 33), canvas * max(1.0, ratio)])
     heights = heights / max(1.0, ratio)
     if ratio == 1.0 and _whole_canvas_is_sound(frame, limits):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from headshot.errors import VerificationFailedError
 from headshot.imaging import matte as mattes
 from headshot.imaging import tone
+from headshot.imaging.crops import LEAST_LONGER_SIDE
 from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
@@ -102,7 +103,8 @@ class Maker:
             self.engine, self.costs, conditions, template, self.most_regenerations, effort
         )
         candidates = await bench.make(call, plan, list(range(effort.candidates)))
-        async with Enlarging(self.engine, call, self.costs, ahead=effort.upscaled) as enlarging:
+        ahead = effort.upscaled and self._likely_upscaled(wish, options)
+        async with Enlarging(self.engine, call, self.costs, ahead=ahead) as enlarging:
             drafting = Drafting(
                 self.engine, self.costs, bench, framed, wish, style, plan, look, enlarging
             )
@@ -133,8 +135,6 @@ class Maker:
             ),
             team=None if look is None else await self._standing(call, draft, look),
         )
-
-    def _effort(
         self._count(draft)
         return result
 
@@ -142,6 +142,8 @@ class Maker:
         """Tell whether an enlarged picture is worth beginning before the crops are known."""
         canvas = self.engine.models.denoiser.canvas
         return options.include_intermediates or wish.longest_side > canvas
+
+    def _effort(
         self, call: Call, wish: Wish, options: HeadshotOptions
     ) -> tuple[Effort, tuple[str, ...]]:
         """Return the effort that fits the deadline and what was given up for it."""
@@ -149,8 +151,9 @@ class Maker:
         wanted = Effort(
             options.candidates,
             options.steps or self.engine.models.denoiser.steps,
-            upscaled=options.include_intermediates
-            or any(max(spec.width, spec.height) > canvas for spec in wish.specs),
+            # How closely a photo is cropped is known later, and decides alone (`_render`).
+            upscaled=self._likely_upscaled(wish, options)
+            or wish.longest_side > canvas * LEAST_LONGER_SIDE,
             files=files.share_of_usual(wish.specs),
         )
         effort, degraded = fit(
@@ -185,9 +188,6 @@ class Maker:
             },
         )
 
-    async def _standing(self, call: Call, draft: Draft, member: TeamMember) -> TeamReport:
-        """Return how alike the team is, this headshot with it."""
-        workers = self.engine.workers
     def _count(self, draft: Draft) -> None:
         """Count a headshot whose files are all there: it is returned."""
         metrics = self.engine.metrics
@@ -196,6 +196,9 @@ class Maker:
         metrics.observe_quality(_passed_shares(draft.report))
         metrics.headshot("verified" if draft.verification.same_person else "unverified")
 
+    async def _standing(self, call: Call, draft: Draft, member: TeamMember) -> TeamReport:
+        """Return how alike the team is, this headshot with it."""
+        workers = self.engine.workers
         own = await workers.run(
             call.deadline, rendering.look_in_team, draft.person, draft.square, draft.crop
         )

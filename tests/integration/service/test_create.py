@@ -77,6 +77,19 @@ async def test_candidates_differ_and_each_tells_its_strength(client, astronaut):
     assert sum(item.chosen for item in result.candidates) == 1
 
 
+async def test_pictures_from_the_way_change_nothing_of_the_file(client):
+    # The crop of a photo as tight as this is smaller than the canvas, and than the file.
+    tight = jpeg(skimage.data.astronaut()[:, 60:320], 95)
+    options = {"seed": 3, "renditions": small(side=640), "allow_unverified": True}
+    alone, seen = [
+        await client.create_headshot(request_for(tight, include_intermediates=shown, **options))
+        for shown in (False, True)
+    ]
+    assert alone.renditions[0].data == seen.renditions[0].data
+    assert "UPSAMPLED" not in alone.renditions[0].notes
+    assert "upscale" in {stage.stage for stage in alone.timings.stages}
+
+
 @pytest.mark.slow
 async def test_a_picture_does_not_depend_on_sixteen_others(client, astronaut):
     request = request_for(astronaut, seed=3, renditions=small(side=512))
