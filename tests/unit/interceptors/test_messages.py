@@ -13,7 +13,7 @@ import pytest_asyncio
 import yaml
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from headshot.api.interceptors import server_interceptors
+from headshot.api.interceptors import messages, server_interceptors
 from headshot.security.credentials import CredentialStore, new_api_key
 from headshot.telemetry.metrics import Metrics
 from headshot.telemetry.tracing import NullTracing
@@ -120,6 +120,18 @@ async def test_bytes_that_are_no_message_are_the_callers_error(
 ) -> None:
     found = await service.refused(method, service.key, b"\xff\xff\xff")
     assert found == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE")
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_message_of_too_many_fields_is_refused_before_it_is_parsed(
+    service: Service, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "_MOST_FIELDS", 300)
+    found = await service.refused(method, service.key, b"\x0a\x00" * 301)
+    assert found == (grpc.StatusCode.INVALID_ARGUMENT, "TOO_MANY_FIELDS")
+    metadata = (("authorization", f"Bearer {service.key}"),)
+    call = service.channel.unary_unary("/t.T/One")
+    assert await call(b"\x0a\x00" * 300, metadata=metadata) == b"0"
 
 
 async def test_a_call_that_ends_without_a_message_is_the_callers_error(service: Service) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from headshot.api.interceptors import wire_fields
 from headshot.api.interceptors.auth import OPEN_SERVICES
 from headshot.api.interceptors.wrapping import (
     CANCELLATION_S,
@@ -25,16 +26,11 @@ from headshot.errors import DeadlineError, InvalidRequestError
 
 # For a message of services that need no key; it is a name.
 _OPEN_S = 10.0
+# Fields of a message, with those inside it; the largest that makes sense has less than 500.
+_MOST_FIELDS = 4096
 
 
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # The stubs lack it.
-
-
-class _Malformed:
-    """Stands for a request that could not be parsed."""
-
-
-_MALFORMED = _Malformed()
 
 
 class MessageInterceptor(Interceptor):
@@ -107,7 +103,7 @@ async def _message(context: Context, seconds: float) -> Any:
 
     Raises:
         DeadlineError: MESSAGE_TOO_SLOW.
-        InvalidRequestError: MALFORMED_MESSAGE.
+        InvalidRequestError: MALFORMED_MESSAGE, TOO_MANY_FIELDS.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -127,24 +123,34 @@ async def _message(context: Context, seconds: float) -> Any:
 
 
 def _lenient(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a parser that returns what is wrong with a message: gRPC would answer INTERNAL."""
     if parse is None:
         return None
+    # Of a parser that protoc made: the message's class.
+    descriptor = getattr(getattr(parse, "__self__", None), "DESCRIPTOR", None)
 
     def deserialize(data: bytes) -> Any:
         try:
+            if descriptor is not None:
+                found = wire_fields.count(data, descriptor, _MOST_FIELDS)
+                if found > _MOST_FIELDS:
+                    return InvalidRequestError(
+                        f"the message has more than {_MOST_FIELDS} fields; send shorter lists",
+                        reason="TOO_MANY_FIELDS",
+                    )
             return parse(data)
-        except DecodeError:
-            return _MALFORMED
+        except (DecodeError, ValueError):
+            return InvalidRequestError(
+                "the bytes are not a message of this method; check the client's proto files",
+                reason="MALFORMED_MESSAGE",
+            )
 
     return deserialize
 
 
 def _checked(request: Any) -> Any:
-    if request is _MALFORMED:
-        raise InvalidRequestError(
-            "the bytes are not a message of this method; check the client's proto files",
-            reason="MALFORMED_MESSAGE",
-        )
+    if isinstance(request, InvalidRequestError):
+        raise request
     return request
 
 
