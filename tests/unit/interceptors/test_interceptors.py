@@ -229,6 +229,7 @@ async def test_a_stream_past_its_deadline_is_counted_as_that(service: Service) -
 async def let_go(service: Service, monkeypatch: pytest.MonkeyPatch) -> grpc.aio.UnaryStreamCall:
     """Return a call whose caller took nothing for so long that its handler was closed."""
     monkeypatch.setattr(wrapping, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(wrapping, "_SLOWEST_BYTES_S", 400_000_000)
     call = service.channel.unary_stream("/t.T/Stream")(bytes(4_000_000), metadata=service.auth())
     async with asyncio.timeout(10):
         await service.closed.wait()
@@ -247,6 +248,21 @@ async def test_a_caller_that_takes_nothing_is_let_go_and_told_so_when_it_reads_a
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert reason(error.value) == "ANSWER_NOT_TAKEN"
     await until(lambda: service.rpcs("t.T/Stream", "DEADLINE_EXCEEDED"))
+
+
+async def test_a_large_message_has_the_time_that_a_slow_line_needs(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrapping, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(wrapping, "_SLOWEST_BYTES_S", 400_000)  # 4 MB in 10 s.
+    call = service.channel.unary_stream("/t.T/Stream")(bytes(4_000_000), metadata=service.auth())
+    await call.wait_for_connection()
+    await asyncio.sleep(0.4)
+    async with asyncio.timeout(10):
+        for _ in range(4):
+            assert len(await call.read()) == 4_000_000
+    assert not service.closed.is_set()
+    call.cancel()
 
 
 async def test_a_caller_that_was_let_go_and_leaves_ends_its_call(

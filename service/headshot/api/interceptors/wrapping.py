@@ -28,8 +28,10 @@ else:
 _LATE_S = 0.05
 # How long the cancellation of a call may lag behind other signs that it is over.
 CANCELLATION_S = 0.2
-# A caller that takes nothing of a streamed answer for so long is let go.
+# A caller that takes nothing of a streamed answer for so long is let go; a message is taken when
+# its last byte is, so that a large one has the time that a slow line needs, besides.
 _PATIENCE_S = 60.0
+_SLOWEST_BYTES_S = 64 * 2**10
 
 
 class AroundInterceptor(Interceptor, ABC):
@@ -111,9 +113,10 @@ async def write_answer(answer: Any, context: Context) -> None:
 
     A handler may also write by itself; `answer` is then what to await.
 
-    A caller that takes nothing for a minute is let go: the handler's generator is closed, which
-    stops its work and frees what it holds. The status follows when the caller takes the answer
-    after all; gRPC sends none before, and cannot take back what it has begun to send.
+    A caller that does not take a message within a minute and a second for each 64 KiB is let go:
+    the handler's generator is closed, which stops its work and frees what it holds. The status
+    follows when the caller takes the answer after all; gRPC sends none before, and cannot take
+    back what it has begun to send.
 
     Raises:
         DeadlineError: ANSWER_NOT_TAKEN.
@@ -122,17 +125,20 @@ async def write_answer(answer: Any, context: Context) -> None:
         await answer
         return
     stuck: asyncio.Future[None] | None = None
+    patience_s = _PATIENCE_S
     async with aclosing(answer) as responses:
         async for response in responses:
             writing = asyncio.ensure_future(write(response, context))
-            if not await _done(writing, _PATIENCE_S):
+            patience_s = _PATIENCE_S + _size(response) / _SLOWEST_BYTES_S
+            if not await _done(writing, patience_s):
                 stuck = writing
                 break
     if stuck is None:
         return
     await stuck
     raise DeadlineError(
-        f"the caller took nothing of the answer for {_PATIENCE_S:.0f} s; read it as it comes",
+        f"the caller did not take a message of the answer within {patience_s:.0f} s; read it as it "
+        "comes",
         reason="ANSWER_NOT_TAKEN",
         metadata={"stage": "answer"},
     )
@@ -146,6 +152,11 @@ async def write(message: Any, context: Context) -> None:
         # So gRPC tells first of a call that is over; its cancellation comes in a moment.
         await asyncio.sleep(CANCELLATION_S)
         raise
+
+
+def _size(response: Any) -> int:
+    """Return a message's bytes; that of a handler without a serializer is bytes itself."""
+    return len(response) if isinstance(response, bytes) else int(response.ByteSize())
 
 
 async def _done(writing: asyncio.Future[None], timeout_s: float) -> bool:
