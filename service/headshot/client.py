@@ -77,7 +77,10 @@ class HeadshotCallError(Exception):
         return self.code is grpc.StatusCode.UNAVAILABLE
 
     def __str__(self) -> str:
-        fields = "".join(f"\n  {field}: {text}" for field, text in self.violations)
+        fields = "".join(
+            f"\n  {field}" if text == self.message else f"\n  {field}: {text}"
+            for field, text in self.violations
+        )
         return f"{self.reason or self.code.name}: {self.message}{fields}"
 
 

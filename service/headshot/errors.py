@@ -6,7 +6,8 @@ what to do, and optional metadata. Messages never hold pixels, embeddings, paths
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -88,6 +89,16 @@ class VerificationFailedError(HeadshotError):
     """No candidate was the same person, and unverified results were not allowed."""
 
     default_reason = "VERIFICATION_FAILED"
+
+
+@contextmanager
+def concerning(field: str) -> Iterator[None]:
+    """Have a bad request's error that names no field yet name this one, by its proto path."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        error.violations = error.violations or (FieldViolation(field, error.message),)
+        raise
 
 
 class UnauthenticatedError(HeadshotError):

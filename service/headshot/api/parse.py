@@ -37,15 +37,15 @@ def image_format(value: style_pb2.ImageFormat, default: OutputFormat) -> OutputF
     return next((known for known in MEDIA_TYPES if known == name), default)
 
 
-def photo(message: photo_pb2.Photo) -> PhotoInput:
-    """Return one photo."""
+def photo(message: photo_pb2.Photo, field: str = "photo") -> PhotoInput:
+    """Return one photo; `field` is its place in the request."""
     hint = (message.face_hint.x, message.face_hint.y) if message.HasField("face_hint") else None
-    return PhotoInput(message.data, message.photo_id, hint)
+    return PhotoInput(message.data, message.photo_id, hint, field)
 
 
-def photos(messages: Iterable[photo_pb2.Photo]) -> tuple[PhotoInput, ...]:
-    """Return a set of photos."""
-    return tuple(photo(message) for message in messages)
+def photos(messages: Iterable[photo_pb2.Photo], field: str = "photos") -> tuple[PhotoInput, ...]:
+    """Return a set of photos; `field` is their list in the request."""
+    return tuple(photo(message, f"{field}[{k}]") for k, message in enumerate(messages))
 
 
 def background(message: style_pb2.Background) -> BackgroundWish | None:

@@ -168,7 +168,10 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             self._sessions.check_consent(consent)
             async with self._audit.record("Verify", call, consent, 1 + len(request.references)):
                 result = await self._pipeline.verify(
-                    call, parse.photo(request.photo), parse.photos(request.references), template
+                    call,
+                    parse.photo(request.photo),
+                    parse.photos(request.references, "references"),
+                    template,
                 )
             return pb.VerifyResponse(
                 verification=present.verification(result.verification),

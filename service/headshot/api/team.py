@@ -82,7 +82,8 @@ class TeamRpc:
         incoming = Incoming(requests, self._draining)
         desk = _Desk()
         settings = await self._settings(incoming, desk)
-        self._pipeline.style(parse.options(settings.options))  # An unknown one fails the call.
+        # An unknown style fails the call.
+        self._pipeline.style(parse.options(settings.options), "settings.options")
         look = TeamLook()
         reader = asyncio.ensure_future(self._read(incoming, context, settings, look, desk))
         try:
@@ -151,7 +152,10 @@ class TeamRpc:
                 await desk.slots.acquire()
                 while (message := await incoming.next(_IDLE_S, desk.quiet_s)) is not None:
                     if message.WhichOneof("message") == "settings":
-                        raise InvalidRequestError("settings may only come first")
+                        raise InvalidRequestError(
+                            "settings may only come first",
+                            violations=[FieldViolation("settings", "is in a further message")],
+                        )
                     desk.opened()
                     if message.item.item_id in seen:
                         desk.outcomes.put_nowait(_used_before(message.item.item_id))

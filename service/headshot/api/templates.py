@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from headshot.errors import concerning
 from headshot.pipeline.identity import Template
 from headshot.security.templates import TemplateSealer
 from headshot.telemetry import context as request_context
@@ -53,7 +54,8 @@ class Templates:
         """
         if not token:
             return None, ""
-        opened = self._sealer.open(token, self._recogniser, _tenant())
+        with concerning("identity_template"):
+            opened = self._sealer.open(token, self._recogniser, _tenant())
         return Template(opened.embedding, self._recogniser), opened.consent_reference
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.errors import FieldViolation, NoUsablePhotoError, PhotoError, PhotoLimitError
+from headshot.errors import (
+    FieldViolation,
+    NoUsablePhotoError,
+    PhotoError,
+    PhotoLimitError,
+    concerning,
+)
 from headshot.imaging.decode import DecodeLimits, decode_photo
 from headshot.pipeline import capture_advice, detect, identity
 from headshot.pipeline.call import Call
@@ -314,7 +321,7 @@ def _conclude(
         if not report.used:
             engine.metrics.photo_refused(str(report.code))
     if not usable:
-        raise _none_usable(photos, reports)
+        _refuse(photos, reports)
     measured = [photo for photo in photos if photo.facts is not None]
     advice = capture_advice.review(
         [photo.facts for photo in measured if photo.facts is not None],
@@ -323,18 +330,18 @@ def _conclude(
     return SeenSet(tuple(usable), reports, advice if strict else ())
 
 
-def _none_usable(photos: list[_Photo], reports: tuple[PhotoReport, ...]) -> Exception:
-    """Return the error that fits: the photo's own when there is one, else a verdict for each."""
+def _refuse(photos: list[_Photo], reports: tuple[PhotoReport, ...]) -> NoReturn:
+    """Raise the error that fits: the photo's own when there is one, else a verdict for each."""
     if len(photos) == 1 and photos[0].error is not None:
-        return photos[0].error
+        with concerning(photos[0].given.field):
+            raise photos[0].error
     violations = [
         FieldViolation(
-            f"photos[{report.index}]",
-            f"{report.reason or report.code}: {' '.join(report.advice)}",
+            photo.given.field, f"{report.reason or report.code}: {' '.join(report.advice)}"
         )
-        for report in reports
+        for photo, report in zip(photos, reports, strict=True)
     ]
-    return NoUsablePhotoError(
+    raise NoUsablePhotoError(
         f"none of the {len(reports)} photo(s) can be used; the details say why for each",
         violations=violations,
         metadata={f"photo_{report.index}": str(report.code) for report in reports},

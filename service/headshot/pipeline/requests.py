@@ -16,11 +16,13 @@ class PhotoInput:
         data: the encoded file.
         photo_id: the caller's name for it.
         face_hint: point near the wanted face in 0..1 of width and height, or None.
+        field: where it stands in the request, as a proto path.
     """
 
     data: bytes
     photo_id: str = ""
     face_hint: tuple[float, float] | None = None
+    field: str = "photo"
 
 
 class BackgroundKind(StrEnum):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.config import Settings
-from headshot.errors import FieldViolation, InvalidRequestError, PhotoError
+from headshot.errors import FieldViolation, InvalidRequestError, PhotoError, concerning
 from headshot.imaging import compose, foreground
 from headshot.imaging import matte as mattes
 from headshot.imaging.containers.sniff import read_header
@@ -113,15 +113,19 @@ class Pipeline:
         """Where the pipeline counts."""
         return self._engine.metrics
 
-    def style(self, options: HeadshotOptions) -> Style:
-        """Return the style that options name.
+    def style(self, options: HeadshotOptions, field: str = "options") -> Style:
+        """Return the style that options name; `field` is their place in the request.
 
         Raises:
             StyleError: there is none of that name and version.
         """
-        return self._book.get(
-            options.style_id or self._settings.default_style, options.style_version or None
-        )
+        name = options.style_id or self._settings.default_style
+        with concerning(f"{field}.style_id"):
+            newest = self._book.get(name)
+        if not options.style_version:
+            return newest
+        with concerning(f"{field}.style_version"):
+            return self._book.get(name, options.style_version)
 
     def plan(
         self, steps: int, strength: float | None, seed: int, *, previews: bool = False
@@ -162,7 +166,8 @@ class Pipeline:
         candidates: int,
     ) -> DenoiseResult:
         """Frame one photo and make candidates of it."""
-        style = self.style(HeadshotOptions(style_id=style_id))
+        with concerning("style_id"):
+            style = self._book.get(style_id or self._settings.default_style)
         seen = await capture.examine_set(self._engine, call, (photo,), self._limits, self._side)
         best = seen.best()
         framed = await frame.frame_photo(
@@ -214,12 +219,14 @@ class Pipeline:
     async def upscale(self, call: Call, photo: PhotoInput) -> Image:
         """Enlarge a picture by the upscaler's factor."""
         # On a thread, as all reading of what callers sent: a hostile header takes a while to walk.
-        header = await self.off_loop(call, read_header, photo.data, self._limits)
+        with concerning(photo.field):
+            header = await self.off_loop(call, read_header, photo.data, self._limits)
         if max(header.width, header.height) > _UPSCALE_SIDE:
             raise InvalidRequestError(
                 f"the picture is {header.width} x {header.height}; Upscale takes at most "
                 f"{_UPSCALE_SIDE} pixels a side",
                 reason="PHOTO_TOO_LARGE",
+                violations=[FieldViolation(photo.field, f"{_UPSCALE_SIDE} pixels a side at most")],
             )
         image = await self._decode(call, photo)
         with call.stage("upscale"):
@@ -239,7 +246,13 @@ class Pipeline:
             NoUsablePhotoError: a side has no usable photo.
         """
         if (template is None) == (not references):
-            raise InvalidRequestError("give either references or identity_template")
+            raise InvalidRequestError(
+                "give either references or identity_template",
+                violations=[
+                    FieldViolation(field, "one of the two is needed, and only one")
+                    for field in ("references", "identity_template")
+                ],
+            )
         sides = ((photo,), references) if references else ((photo,),)
         asked, *others = await capture.examine_sets(
             self._engine, call, sides, self._limits, self._side
@@ -264,19 +277,20 @@ class Pipeline:
         # On a thread: a wished background picture is decoded to be checked.
         await self.off_loop(call, wishes.resolve, style, request.options, self._cmyk, self._limits)
         refused = []
-        for index, photo in enumerate(request.photos):
+        for photo in request.photos:
             try:
-                await self.off_loop(call, read_header, photo.data, self._limits)
+                with concerning(photo.field):
+                    await self.off_loop(call, read_header, photo.data, self._limits)
             except PhotoError as error:
-                refused.append((index, error))
+                refused.append((photo.field, error))
         if refused and len(request.photos) == 1:
             raise refused[0][1]
         if refused:
             raise PhotoError(
                 f"{len(refused)} of {len(request.photos)} photos cannot be read",
                 violations=[
-                    FieldViolation(f"photos[{index}]", f"{error.reason}: {error.message}")
-                    for index, error in refused
+                    FieldViolation(field, f"{error.reason}: {error.message}")
+                    for field, error in refused
                 ],
             )
 
@@ -314,7 +328,7 @@ class Pipeline:
         return self._settings.working_side
 
     async def _decode(self, call: Call, photo: PhotoInput) -> Image:
-        with call.stage("decode"):
+        with concerning(photo.field), call.stage("decode"):
             decoded = await self.off_loop(call, decode_photo, photo.data, self._limits)
         return decoded.pixels
 

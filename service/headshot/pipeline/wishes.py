@@ -8,18 +8,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.errors import StyleError
+from headshot.errors import StyleError, concerning
 from headshot.imaging import renditions
 from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.containers.sniff import read_header
 from headshot.imaging.decode import DecodeLimits, decode_photo
 from headshot.imaging.renditions import RenditionSpec
 from headshot.imaging.tone import ToneSpec
-from headshot.pipeline.requests import BackgroundKind, BackgroundWish, HeadshotOptions
+from headshot.pipeline.requests import (
+    BackgroundKind,
+    BackgroundWish,
+    HeadshotOptions,
+    RenditionRequest,
+)
 from headshot.pipeline.styles import Style
 
 # Pixels: covers the largest file (4096) from a picture of 3:2.
 _LONGEST_GROUND = 6144
+# What a wish for a background is called in the proto.
+_GROUND_FIELDS = {
+    BackgroundKind.AUTO: "auto",
+    BackgroundKind.COLOUR: "colour",
+    BackgroundKind.GRADIENT: "gradient",
+    BackgroundKind.BLUR: "blurred_scene",
+    BackgroundKind.IMAGE: "image",
+}
 
 
 @dataclass(frozen=True)
@@ -57,33 +70,19 @@ def resolve(
     Raises:
         InvalidRequestError: a rendition or a colour is not possible.
         PhotoError: the background picture cannot be used.
+            Both name the field.
     """
     specs = (
-        tuple(
-            renditions.resolve(
-                item.name,
-                width=item.width,
-                height=item.height,
-                dpi=item.dpi,
-                image_format=item.format,
-                quality=item.quality,
-                cmyk_profile=cmyk,
-                cmyk=item.cmyk,
-                transparent=item.transparent,
-                progressive=item.progressive,
-                template=item.filename_template,
-            )
-            for item in options.renditions
-        )
+        tuple(_wished_file(place, item, cmyk) for place, item in enumerate(options.renditions))
         or style.rendition_specs()
     )
-    ground = (
-        style.background_spec()
-        if options.background is None
-        else _wished_ground(
-            style, options.background, limits or DecodeLimits(), _longest_side(specs)
-        )
-    )
+    if options.background is None:
+        ground = style.background_spec()
+    else:
+        with concerning(f"options.background.{_GROUND_FIELDS[options.background.kind]}"):
+            ground = _wished_ground(
+                style, options.background, limits or DecodeLimits(), _longest_side(specs)
+            )
     tone = replace(style.tone_spec(), lift=options.lift_dark_face)
     return Wish(specs, ground, options.retouch or str(style.retouch), tone)
 
@@ -101,6 +100,23 @@ def _picture(data: bytes, limits: DecodeLimits, covers: int) -> NDArray[np.uint8
     short, long = sorted((header.width, header.height))
     side = min(math.ceil(covers * long / short), _LONGEST_GROUND)
     return decode_photo(data, limits, long_side=side).pixels
+
+
+def _wished_file(place: int, item: RenditionRequest, cmyk: bytes | None) -> RenditionSpec:
+    with concerning(f"options.renditions[{place}]"):
+        return renditions.resolve(
+            item.name,
+            width=item.width,
+            height=item.height,
+            dpi=item.dpi,
+            image_format=item.format,
+            quality=item.quality,
+            cmyk_profile=cmyk,
+            cmyk=item.cmyk,
+            transparent=item.transparent,
+            progressive=item.progressive,
+            template=item.filename_template,
+        )
 
 
 def _wished_ground(

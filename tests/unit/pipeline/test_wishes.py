@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from headshot.errors import StyleError
+from headshot.errors import InvalidRequestError, StyleError
 from headshot.imaging import backdrop
 from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.decode import decode_photo
@@ -95,3 +95,40 @@ def test_a_background_of_a_large_camera_takes_no_more_than_the_largest_file(styl
     kept = resolve(style, options, None).ground.image
     assert kept is not None
     assert max(kept.shape[:2]) <= 6144
+
+
+WEB = RenditionRequest("web")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (HeadshotOptions(renditions=(WEB, RenditionRequest("poster"))), "options.renditions[1]"),
+        (HeadshotOptions(renditions=(RenditionRequest("a", width=10),)), "options.renditions[0]"),
+        (
+            HeadshotOptions(renditions=(RenditionRequest("web", cmyk=True),)),
+            "options.renditions[0]",
+        ),
+        (
+            HeadshotOptions(renditions=(WEB, RenditionRequest("web", filename_template="{foo}"))),
+            "options.renditions[1]",
+        ),
+        (
+            HeadshotOptions(background=BackgroundWish(BackgroundKind.COLOUR, colour="purplish")),
+            "options.background.colour",
+        ),
+        (
+            HeadshotOptions(background=BackgroundWish(BackgroundKind.GRADIENT, colour="purplish")),
+            "options.background.gradient",
+        ),
+        (
+            HeadshotOptions(background=BackgroundWish(BackgroundKind.IMAGE, image=b"no picture")),
+            "options.background.image",
+        ),
+    ],
+)
+def test_a_wish_that_cannot_be_met_names_its_field(style, options, field):
+    with pytest.raises(InvalidRequestError) as caught:
+        resolve(style, options, None)
+    (violation,) = caught.value.violations
+    assert (violation.field, violation.description) == (field, caught.value.message)
