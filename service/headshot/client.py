@@ -11,7 +11,15 @@ from __future__ import annotations
 import asyncio
 import random
 import unicodedata
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Sequence,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -129,6 +137,7 @@ class AsyncHeadshotClient:
         api_key: key of the caller, None where the service asks for none.
         credentials: TLS credentials of the channel, None for plain text.
         timeout_s: deadline of calls that name none, seconds, all attempts together.
+        team_timeout_s: the same for CreateHeadshots, where one call makes everybody's.
         retry: when a call is sent again.
     """
 
@@ -139,6 +148,7 @@ class AsyncHeadshotClient:
         api_key: str | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         timeout_s: float = 60.0,
+        team_timeout_s: float = 600.0,
         retry: RetryPolicy | None = None,
     ) -> None:
         self._channel = (
@@ -149,6 +159,7 @@ class AsyncHeadshotClient:
         self.stub: Any = headshot_service_pb2_grpc.HeadshotServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._timeout_s = timeout_s
+        self._team_timeout_s = team_timeout_s
         self._retry = retry or RetryPolicy()
 
     async def __aenter__(self) -> AsyncHeadshotClient:
@@ -262,7 +273,7 @@ class AsyncHeadshotClient:
         settings: pb.TeamSettings,
         items: Iterable[pb.TeamItem],
         timeout_s: float | None = None,
-    ) -> AsyncIterator[pb.CreateHeadshotsResponse]:
+    ) -> AsyncGenerator[pb.CreateHeadshotsResponse, None]:
         """Make a team's headshots; yields each outcome as it comes. Never retried.
 
         What iterating over `items` raises ends the call and is raised here.
@@ -279,7 +290,7 @@ class AsyncHeadshotClient:
                 raise
 
         call = self.stub.CreateHeadshots(
-            messages(), timeout=timeout_s or self._timeout_s, metadata=self._metadata
+            messages(), timeout=timeout_s or self._team_timeout_s, metadata=self._metadata
         )
         try:
             async for response in call:
@@ -314,6 +325,7 @@ class HeadshotClient:
     def __init__(self, target: str, **options: Any) -> None:
         self._runner = asyncio.Runner()
         self._client = self._runner.run(_make(lambda: AsyncHeadshotClient(target, **options)))
+        self._closed = False
 
     def __enter__(self) -> HeadshotClient:
         return self
@@ -328,57 +340,80 @@ class HeadshotClient:
 
     def close(self) -> None:
         """Close the connection."""
+        self._closed = True
         self._runner.run(self._client.__aexit__(None, None, None))
         self._runner.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)
 
-    def encode_identity(self, request: pb.EncodeIdentityRequest) -> pb.EncodeIdentityResponse:
+    def encode_identity(
+        self, request: pb.EncodeIdentityRequest, timeout_s: float | None = None
+    ) -> pb.EncodeIdentityResponse:
         """Make an identity template."""
-        return self._run(self._client.encode_identity(request))
+        return self._run(self._client.encode_identity(request, timeout_s))
 
-    def denoise(self, request: pb.DenoiseRequest) -> list[pb.DenoiseResponse]:
+    def denoise(
+        self, request: pb.DenoiseRequest, timeout_s: float | None = None
+    ) -> list[pb.DenoiseResponse]:
         """Frame and restore a photo; returns progress and, last, the result."""
 
         async def collect() -> list[pb.DenoiseResponse]:
-            return [response async for response in self._client.denoise(request)]
+            return [response async for response in self._client.denoise(request, timeout_s)]
 
         return self._run(collect())
 
-    def matte(self, request: pb.MatteRequest) -> pb.MatteResponse:
+    def matte(self, request: pb.MatteRequest, timeout_s: float | None = None) -> pb.MatteResponse:
         """Cut the person out."""
-        return self._run(self._client.matte(request))
+        return self._run(self._client.matte(request, timeout_s))
 
-    def upscale(self, request: pb.UpscaleRequest) -> pb.UpscaleResponse:
+    def upscale(
+        self, request: pb.UpscaleRequest, timeout_s: float | None = None
+    ) -> pb.UpscaleResponse:
         """Enlarge a picture four times."""
-        return self._run(self._client.upscale(request))
+        return self._run(self._client.upscale(request, timeout_s))
 
-    def verify(self, request: pb.VerifyRequest) -> pb.VerifyResponse:
+    def verify(
+        self, request: pb.VerifyRequest, timeout_s: float | None = None
+    ) -> pb.VerifyResponse:
         """Say whether a picture shows the person."""
-        return self._run(self._client.verify(request))
+        return self._run(self._client.verify(request, timeout_s))
 
-    def create_headshot(self, request: pb.CreateHeadshotRequest) -> pb.HeadshotResult:
+    def create_headshot(
+        self, request: pb.CreateHeadshotRequest, timeout_s: float | None = None
+    ) -> pb.HeadshotResult:
         """Make a headshot and return its result."""
-        return self._run(self._client.create_headshot(request))
+        return self._run(self._client.create_headshot(request, timeout_s))
 
     def create_headshots(
-        self, settings: pb.TeamSettings, items: Iterable[pb.TeamItem]
-    ) -> list[pb.CreateHeadshotsResponse]:
-        """Make a team's headshots; returns the outcomes in the order in which they came."""
+        self,
+        settings: pb.TeamSettings,
+        items: Iterable[pb.TeamItem],
+        timeout_s: float | None = None,
+    ) -> Generator[pb.CreateHeadshotsResponse, None, None]:
+        """Make a team's headshots; yields each outcome as it comes.
 
-        async def collect() -> list[pb.CreateHeadshotsResponse]:
-            return [outcome async for outcome in self._client.create_headshots(settings, items)]
+        The call begins when the first is asked for. What came before an error is the caller's.
+        """
+        outcomes = self._client.create_headshots(settings, items, timeout_s)
 
-        return self._run(collect())
+        async def following() -> pb.CreateHeadshotsResponse | None:
+            return await anext(outcomes, None)
 
-    def list_styles(self) -> pb.ListStylesResponse:
+        try:
+            while (outcome := self._run(following())) is not None:
+                yield outcome
+        finally:
+            if not self._closed:  # Who closes the client ends its calls.
+                self._run(outcomes.aclose())
+
+    def list_styles(self, timeout_s: float | None = None) -> pb.ListStylesResponse:
         """List the style guides."""
-        return self._run(self._client.list_styles())
+        return self._run(self._client.list_styles(timeout_s))
 
-    def get_service_info(self) -> pb.GetServiceInfoResponse:
+    def get_service_info(self, timeout_s: float | None = None) -> pb.GetServiceInfoResponse:
         """Tell what is running."""
-        return self._run(self._client.get_service_info())
+        return self._run(self._client.get_service_info(timeout_s))
 
 
 async def _make(factory: Callable[[], T]) -> T:

@@ -10,7 +10,13 @@ import pytest
 from headshot import errors
 from headshot.api import status
 from headshot.api.validation import validate
-from headshot.client import AsyncHeadshotClient, HeadshotCallError, RetryPolicy, photo
+from headshot.client import (
+    AsyncHeadshotClient,
+    HeadshotCallError,
+    HeadshotClient,
+    RetryPolicy,
+    photo,
+)
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc
 
@@ -22,9 +28,11 @@ class Failing(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self.error: errors.HeadshotError = errors.ModelUnavailableError("down")
         self.calls = 0
         self.answers_first = False
+        self.time_left = 0.0
 
     async def Matte(self, request, context):
         self.calls += 1
+        self.time_left = context.time_remaining()
         await status.abort(context, self.error)
 
     async def CreateHeadshot(self, request, context):
@@ -34,8 +42,11 @@ class Failing(headshot_service_pb2_grpc.HeadshotServiceServicer):
         await status.abort(context, self.error)
 
     async def CreateHeadshots(self, requests, context):
+        self.time_left = context.time_remaining()
         async for message in requests:
             if message.HasField("item"):
+                if message.item.item_id == "last":
+                    await status.abort(context, self.error)
                 yield pb.CreateHeadshotsResponse(item_id=message.item.item_id)
 
 
@@ -105,6 +116,54 @@ async def test_an_error_in_the_callers_own_items_reaches_the_caller(server, tmp_
         outcomes = client.create_headshots(pb.TeamSettings(), one_good_and_one_missing(tmp_path))
         with pytest.raises(FileNotFoundError, match=r"missing\.jpg"):
             _ = [outcome async for outcome in outcomes]
+
+
+async def test_outcomes_of_a_team_that_came_before_an_error_are_not_lost(server):
+    servicer, address = server
+    came = []
+
+    def call() -> None:
+        items = [pb.TeamItem(item_id=name) for name in ("one", "two", "last")]
+        with HeadshotClient(address) as client:
+            for outcome in client.create_headshots(pb.TeamSettings(), items):
+                came.append(outcome.item_id)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(HeadshotCallError):
+            await asyncio.to_thread(call)
+    assert came == ["one", "two"]
+    assert servicer.time_left > 500  # Everybody's headshots take longer than one.
+
+
+async def test_who_stops_reading_a_teams_outcomes_ends_the_call(server):
+    _, address = server
+
+    def call() -> list[str]:
+        items = (pb.TeamItem(item_id=str(k)) for k in range(10**9))
+        with HeadshotClient(address) as client:
+            outcomes = client.create_headshots(pb.TeamSettings(), items)
+            first = [next(outcomes).item_id, next(outcomes).item_id]
+            outcomes.close()
+            left_open = client.create_headshots(pb.TeamSettings(), items)
+            next(left_open)
+        left_open.close()
+        return first
+
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(call) == ["0", "1"]
+
+
+async def test_a_call_without_asyncio_takes_a_deadline_of_its_own(server):
+    servicer, address = server
+
+    def call() -> None:
+        with HeadshotClient(address, retry=RetryPolicy(attempts=1)) as client:
+            client.matte(pb.MatteRequest(), timeout_s=7.0)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(HeadshotCallError):
+            await asyncio.to_thread(call)
+    assert 5.0 < servicer.time_left <= 7.0
 
 
 @pytest.mark.parametrize(
