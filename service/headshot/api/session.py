@@ -145,5 +145,4 @@ class Sessions:
     def _book(self, call: Call) -> None:
         """Hand the call's timings to metrics, which also puts them on the access line."""
         for timing in call.stages.values():
-            compute = max(0.0, timing.total_s - timing.queue_s - timing.wire_s)
-            self._metrics.observe_stage(timing.stage, timing.queue_s, timing.wire_s, compute)
+            self._metrics.observe_stage(timing.stage, *timing.parts())

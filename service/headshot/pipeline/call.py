@@ -27,6 +27,17 @@ class StageTiming:
         """Mean number of rows that ran together with this stage's requests; 0 without requests."""
         return self.batch_rows / self.requests if self.requests else 0.0
 
+    def parts(self) -> tuple[float, float, float]:
+        """Return queue, wire and compute in seconds of the stage's own time; their sum is the total.
+
+        Requests side by side wait and compute at the same time: their sums are cut to the wall's.
+        What no request accounts for was computed here.
+        """
+        summed = self.queue_s + self.wire_s + self.compute_s
+        share = min(1.0, self.total_s / summed) if summed else 0.0
+        queue, wire = self.queue_s * share, self.wire_s * share
+        return queue, wire, max(0.0, self.total_s - queue - wire)
+
 
 @dataclass(frozen=True)
 class StageEvent:
