@@ -114,7 +114,8 @@ class RetryPolicy:
     def pause(self, attempt: int, asked: float | None) -> float:
         """Return the seconds to wait after a failed attempt (from 0)."""
         if asked is not None:
-            return asked
+            # All that were refused at one time were told the same.
+            return asked * random.uniform(1.0, 1.5)  # noqa: S311 - jitter, not a secret
         ceiling = min(self.max_backoff_s, self.backoff_s * 2**attempt)
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
 

@@ -93,6 +93,12 @@ async def test_a_stream_that_has_begun_is_never_sent_again(server, answers_first
     assert servicer.calls == calls
 
 
+def test_callers_that_were_told_the_same_time_do_not_come_back_at_once():
+    pauses = {RetryPolicy().pause(0, 2.0) for _ in range(50)}
+    assert len(pauses) > 40
+    assert all(2.0 <= pause <= 3.0 for pause in pauses)
+
+
 async def test_all_attempts_of_a_call_share_its_deadline(server):
     servicer, address = server
     servicer.error = errors.OverloadedError("full", retry_after_s=30.0)
