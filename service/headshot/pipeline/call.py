@@ -28,7 +28,7 @@ class StageTiming:
         return self.batch_rows / self.requests if self.requests else 0.0
 
     def parts(self) -> tuple[float, float, float]:
-        """Return queue, wire and compute in seconds of the stage's own time; their sum is the total.
+        """Return queue, wire and compute as seconds of the stage's own time; they sum to it.
 
         Requests side by side wait and compute at the same time: their sums are cut to the wall's.
         What no request accounts for was computed here.
