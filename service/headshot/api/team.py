@@ -129,8 +129,7 @@ class TeamRpc:
         current = request_context.current()
         call_id = current.request_id if current else "team"
 
-        async def one(item: pb.TeamItem, member: TeamMember) -> None:
-            identifier = _identifier(call_id, item.item_id)
+        async def one(item: pb.TeamItem, identifier: str, member: TeamMember) -> None:
             try:
                 outcome = await self._item(item, identifier, context, settings, options, member)
             except asyncio.CancelledError as error:
@@ -143,12 +142,12 @@ class TeamRpc:
                 outcome = self._failed(item, identifier, error)
             finally:
                 member.leave()
-            self._pipeline.metrics.team_item(outcome.error.code)
-            desk.outcomes.put_nowait(outcome)
+            self._put(desk, outcome)
 
         wrong: Exception | None = None
         async with asyncio.TaskGroup() as group:
             try:
+                place = 0
                 await desk.slots.acquire()
                 while (message := await incoming.next(_IDLE_S, desk.quiet_s)) is not None:
                     if message.WhichOneof("message") == "settings":
@@ -157,15 +156,22 @@ class TeamRpc:
                             violations=[FieldViolation("settings", "is in a further message")],
                         )
                     desk.opened()
-                    if message.item.item_id in seen:
-                        desk.outcomes.put_nowait(_used_before(message.item.item_id))
+                    item, identifier = message.item, _identifier(call_id, place)
+                    if item.item_id in seen:
+                        self._put(desk, _used_before(item.item_id, identifier))
                     else:
-                        seen.add(message.item.item_id)
-                        group.create_task(one(message.item, look.join(message.item.item_id)))
+                        seen.add(item.item_id)
+                        group.create_task(one(item, identifier, look.join(item.item_id)))
+                    place += 1
                     await desk.slots.acquire()
             except Exception as error:
                 wrong = error
         desk.outcomes.put_nowait(wrong)
+
+    def _put(self, desk: _Desk, outcome: pb.CreateHeadshotsResponse) -> None:
+        """Count an item's outcome and leave it for the caller."""
+        self._pipeline.metrics.team_item(outcome.error.code)
+        desk.outcomes.put_nowait(outcome)
 
     async def _item(
         self,
@@ -211,18 +217,21 @@ class TeamRpc:
         )
 
 
-def _identifier(call_id: str, item_id: str) -> str:
-    """Return an id of at most 48 characters for one item of a call; others get others."""
-    whole = f"{call_id}.{item_id}"
+def _identifier(call_id: str, place: int) -> str:
+    """Return an id of at most 48 characters for one item of a call, counted from 0.
+
+    It goes into logs, traces and the audit log: `item_id` may be a person's name, and stays out.
+    """
+    whole = f"{call_id}.{place}"
     if len(whole) <= _MOST_ID:
         return whole
     return f"{whole[: _MOST_ID - 9]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
-def _used_before(item_id: str) -> pb.CreateHeadshotsResponse:
+def _used_before(item_id: str, identifier: str) -> pb.CreateHeadshotsResponse:
     """Return the outcome of an item whose name is taken; the first of that name goes on."""
     error = InvalidRequestError(
         "item_id must be unique in a call",
         violations=[FieldViolation("item.item_id", "was used before")],
     )
-    return pb.CreateHeadshotsResponse(item_id=item_id, error=status.to_status(error))
+    return pb.CreateHeadshotsResponse(item_id=item_id, error=status.to_status(error, identifier))

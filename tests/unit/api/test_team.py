@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -55,8 +56,9 @@ async def test_a_name_that_is_used_twice_fails_that_item_alone(team):
     assert sorted(named) == ["a", "a", "b"]
 
 
-async def test_an_item_counts_as_a_request_with_a_code_of_its_own(team, parts):
-    await outcomes(team, SETTINGS, item("a"), item("b"))
+@pytest.mark.parametrize("names", ["ab", "aa"])
+async def test_an_item_counts_as_a_request_with_a_code_of_its_own(team, parts, names):
+    await outcomes(team, SETTINGS, *map(item, names))
     family = parts.pipeline.metrics.families.team_items
     counted = {
         sample.labels["code"]: sample.value
@@ -155,12 +157,39 @@ async def test_operators_hear_of_an_items_failure_as_of_a_failed_call(
         assert parts.metrics.registry.get_sample_value(counter, labels) == 1
     if not isinstance(error, DeadlineError):
         (line,) = [json.loads(text) for text in log.getvalue().splitlines()]
-        assert (line["error_type"], line["request_id"]) == (type(error).__name__, "team.a")
+        assert (line["error_type"], line["request_id"]) == (type(error).__name__, "team.0")
+
+
+@pytest.mark.parametrize("name", ["Jane Doe <jane@acme.com>", "Jane\nDöe"])
+async def test_the_callers_name_of_an_item_stays_out_of_ids_logs_and_the_audit_log(
+    parts: Parts, tmp_path: Path, name: str
+):
+    class Failing(Pipeline):
+        async def create(self, *_: object) -> NoReturn:
+            raise RuntimeError("a bug")
+
+    pipeline = Failing(parts.pipeline._engine, parts.settings)
+    team = TeamRpc(pipeline, parts.sessions, parts.templates, parts.audit, asyncio.Event())
+    one = pb.TeamItem(item_id=name, photos=[photo_pb2.Photo(data=b"no picture")])
+    log = io.StringIO()
+    logs.configure("info", log)
+    try:
+        async with aclosing(
+            team.serve(stream(SETTINGS, pb.CreateHeadshotsRequest(item=one)), Caller())
+        ) as responses:
+            (outcome,) = [response async for response in responses]
+    finally:
+        logs.configure("warning")
+    assert outcome.item_id == name
+    audit = tmp_path / "audit.jsonl"
+    kept = log.getvalue() + audit.read_text() + str(outcome.error)
+    assert "team.0" in kept
+    assert "Jane" not in kept
 
 
 def test_items_of_one_call_have_ids_of_their_own_however_long_they_are():
     call = "0123456789abcdef" * 4
-    ids = {_identifier(call, f"employee-number-{number:04}") for number in range(50)}
+    ids = {_identifier(call, place) for place in range(50)}
     assert len(ids) == 50
     assert max(map(len, ids)) <= 48
-    assert _identifier("team", "7") == "team.7"
+    assert _identifier("team", 7) == "team.7"
