@@ -24,8 +24,12 @@ class Entry:
         self.facts["style"] = style_id
         self.facts["style_version"] = version
 
+    def recogniser(self, name: str) -> None:
+        """Note which recogniser told who it is."""
+        self.facts["recogniser"] = name
+
     def headshots(self, count: int, *, unverified: bool) -> None:
-        """Note how many headshots were returned and whether an unverified one left."""
+        """Note how many pictures of the person were returned and whether an unverified one left."""
         self.facts["headshots"] = count
         self.facts["unverified"] = unverified
 
@@ -53,7 +57,8 @@ class AuditTrail:
             outcome = error.reason
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            outcome = "CANCELLED"
+            # What runs into the caller's deadline is cancelled, too.
+            outcome = "DEADLINE_EXCEEDED" if call.deadline.expired else "CANCELLED"
             raise
         except Exception:
             outcome = "INTERNAL"

@@ -62,8 +62,9 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             self._sessions.check_consent(request.consent_reference)
             async with self._audit.record(
                 "EncodeIdentity", call, request.consent_reference, len(request.photos)
-            ):
+            ) as entry:
                 result = await self._pipeline.encode_identity(call, parse.photos(request.photos))
+                entry.recogniser(result.template.recogniser)
                 token, expires = self._templates.seal(
                     result.template,
                     request.template_ttl_seconds,
@@ -112,7 +113,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                 previews=request.previews,
             )
             # The record before the result: nothing leaves that could not be recorded.
-            async with self._audit.record("Denoise", call, consent, 1):
+            async with self._audit.record("Denoise", call, consent, 1) as entry:
                 result = await self._pipeline.denoise(
                     call,
                     parse.photo(request.photo),
@@ -121,6 +122,8 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
                     plan,
                     request.candidates or 1,
                 )
+                entry.style(result.style_id, result.style_version)
+                entry.headshots(len(result.candidates), unverified=True)
                 message = await self._pipeline.off_loop(call, present.denoised, result, call)
             return pb.DenoiseResponse(result=message)
 
@@ -166,13 +169,16 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
         ) as call:
             template, consent = self._templates.open(request.identity_template)
             self._sessions.check_consent(consent)
-            async with self._audit.record("Verify", call, consent, 1 + len(request.references)):
+            async with self._audit.record(
+                "Verify", call, consent, 1 + len(request.references)
+            ) as entry:
                 result = await self._pipeline.verify(
                     call,
                     parse.photo(request.photo),
                     parse.photos(request.references, "references"),
                     template,
                 )
+                entry.recogniser(result.verification.recogniser)
             return pb.VerifyResponse(
                 verification=present.verification(result.verification),
                 photo=present.photo(result.photo),
@@ -224,6 +230,7 @@ class HeadshotServicer(headshot_service_pb2_grpc.HeadshotServiceServicer):
             ) as entry:
                 result = await self._pipeline.create(call, work)
                 entry.style(result.style_id, result.style_version)
+                entry.recogniser(result.verification.recogniser)
                 entry.headshots(1, unverified=not result.verification.same_person)
                 message = await self._pipeline.off_loop(call, present.headshot, result, call)
             return pb.CreateHeadshotResponse(result=message)

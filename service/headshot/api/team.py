@@ -201,6 +201,7 @@ class TeamRpc:
                 work = HeadshotRequest(parse.photos(item.photos), options, template)
                 result = await self._pipeline.create(call, work, member)
                 entry.style(result.style_id, result.style_version)
+                entry.recogniser(result.verification.recogniser)
                 entry.headshots(1, unverified=not result.verification.same_person)
                 message = await self._pipeline.off_loop(call, present.headshot, result, call)
         return pb.CreateHeadshotsResponse(

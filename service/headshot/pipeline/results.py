@@ -113,11 +113,15 @@ class DenoiseResult:
         reference: the framed photo, uint8 [canvas, canvas, 3] RGB.
         candidates: in order.
         photo: the photo's verdict.
+        style_id: the style whose framing was used.
+        style_version: its version.
     """
 
     reference: Image
     candidates: tuple[CandidateImage, ...]
     photo: PhotoReport
+    style_id: str
+    style_version: str
 
 
 @dataclass(frozen=True)

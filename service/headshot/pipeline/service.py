@@ -188,6 +188,8 @@ class Pipeline:
                 for index, image in enumerate(images)
             ),
             seen.reports[0],
+            style.id,
+            style.version,
         )
 
     async def matte(self, call: Call, photo: PhotoInput, *, cutout: bool) -> MatteResult:

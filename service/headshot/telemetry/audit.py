@@ -59,9 +59,10 @@ class AuditRecord:
         style: style guide id; empty where none applies.
         style_version: version of that style guide.
         photos: photos received.
-        headshots: headshots returned.
-        recogniser: recogniser that verified them.
-        unverified: True when an unverified result was let out on the caller's wish.
+        headshots: headshots returned, or candidates of Denoise.
+        recogniser: recogniser that compared, verified or made a template.
+        unverified: True when an unverified result was let out on the caller's wish; what Denoise
+            returns never is verified.
     """
 
     request_id: str

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,10 +20,20 @@ from headshot.errors import (
     PermissionDeniedError,
     PhotoError,
 )
+from headshot.imaging.quality import QualityReport
 from headshot.pipeline.call import Call, ProgressEvent
+from headshot.pipeline.capture_advice import PhotoCode
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.identity import Template
-from headshot.pipeline.service import Pipeline
+from headshot.pipeline.results import (
+    CandidateImage,
+    DenoiseResult,
+    HeadshotResult,
+    IdentityResult,
+    PhotoReport,
+    Verification,
+)
+from headshot.pipeline.service import Pipeline, VerifyResult
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
 
@@ -82,7 +93,12 @@ async def test_a_check_names_every_photo_that_would_be_left_out(servicer):
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
-    [(None, "OK"), (PhotoError("x"), "INVALID_PHOTO"), (ValueError("x"), "INTERNAL")],
+    [
+        (None, "OK"),
+        (PhotoError("x"), "INVALID_PHOTO"),
+        (ValueError("x"), "INTERNAL"),
+        (asyncio.CancelledError(), "CANCELLED"),
+    ],
 )
 async def test_every_piece_of_work_leaves_one_audit_record_with_its_outcome(
     parts, tmp_path: Path, error, outcome
@@ -93,11 +109,85 @@ async def test_every_piece_of_work_leaves_one_audit_record_with_its_outcome(
             entry.style("legal", "1.0")
             if error is not None:
                 raise error
-    except (PhotoError, ValueError) as raised:
+    except (PhotoError, ValueError, asyncio.CancelledError) as raised:
         assert raised is error
     (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert (record["outcome"], record["request_id"], record["style"]) == (outcome, "r-1", "legal")
+
+
+async def test_work_that_runs_into_its_deadline_is_recorded_as_that(parts, tmp_path: Path):
+    call = Call(Deadline.after(0.05))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.06), parts.audit.record("CreateHeadshot", call, ""):
+            await asyncio.sleep(10)
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    assert json.loads(line)["outcome"] == "DEADLINE_EXCEEDED"
+
+
+VERIFIED = Verification(0.9, 0.4, "recogniser-7", 1e-4)
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+VERDICT = PhotoReport(0, "", PhotoCode.OK)
+
+
+class Finished(Pipeline):
+    """A pipeline that has its answers ready."""
+
+    async def encode_identity(self, *_: object) -> IdentityResult:
+        vector = np.eye(1, 128, dtype=np.float32)[0]
+        return IdentityResult(Template(vector, "recogniser-7"), (VERDICT,), ())
+
+    async def verify(self, *_: object) -> VerifyResult:
+        return VerifyResult(VERIFIED, VERDICT, ())
+
+    def plan(self, *_: object, **__: object) -> DenoisePlan:
+        return DenoisePlan(0.5, 1, 0)
+
+    async def denoise(self, *_: object) -> DenoiseResult:
+        candidates = tuple(CandidateImage(k, PICTURE, 0.5) for k in range(3))
+        return DenoiseResult(PICTURE, candidates, VERDICT, "legal", "1.0")
+
+    async def create(self, *_: object) -> HeadshotResult:
+        return HeadshotResult(
+            renditions=(),
+            verification=VERIFIED,
+            quality=QualityReport(()),
+            candidates=(),
+            photos=(),
+            advice=(),
+            style_id="legal",
+            style_version="1.0",
+            background="",
+            warnings=(),
+            degraded=(),
+            profile="compact",
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "expected"),
+    [
+        ("EncodeIdentity", pb.EncodeIdentityRequest(photos=[some_photo()]), ("", 0, False)),
+        ("Verify", pb.VerifyRequest(photo=some_photo()), ("", 0, False)),
+        ("Denoise", pb.DenoiseRequest(photo=some_photo()), ("legal", 3, True)),
+        ("CreateHeadshot", pb.CreateHeadshotRequest(photos=[some_photo()]), ("legal", 1, False)),
+    ],
+)
+async def test_the_audit_log_tells_style_recogniser_and_what_left(
+    parts, tmp_path: Path, method: str, request_, expected
+):
+    pipeline = Finished(parts.pipeline._engine, parts.settings)
+    servicer = servicer_of(replace(parts, pipeline=pipeline))
+    answer = getattr(servicer, method)(request_, Caller())
+    if method in ("Denoise", "CreateHeadshot"):
+        async with aclosing(answer) as answers:
+            _ = [item async for item in answers]
+    else:
+        await answer
+    (line,) = (tmp_path / "audit.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert (record["style"], record["headshots"], record["unverified"]) == expected
+    assert record["recogniser"] == ("" if method == "Denoise" else "recogniser-7")
 
 
 def test_a_template_carries_the_consent_it_was_made_with(parts):
