@@ -41,6 +41,19 @@ console = Console(stderr=True)
 # Not 1, a failed call, and not 2, a wrong command line: a script must tell them apart.
 _DIFFERENT_PERSON = 3
 _GRADIENT = "gradient:"  # as in style guides
+# A gateway that lives as long as one call is reached by that call alone, in plain text and without
+# a key, whatever this machine's service is configured for.
+_ALONE = {
+    "host": "127.0.0.1",
+    "port": 0,
+    "operations_host": "127.0.0.1",
+    "operations_port": 0,
+    "workers": 1,
+    "credentials": None,
+    "tls_certificate": None,
+    "tls_key": None,
+    "tls_client_ca": None,
+}
 
 Target = Annotated[
     str, typer.Option(help="host:port of a running service; empty starts one for this call.")
@@ -180,7 +193,7 @@ async def _client(target: str, key: str, ca: Path | None) -> AsyncIterator[Async
         return
     logs.configure("warning")
     with console.status("starting Triton and the gateway (the first time installs the server)"):
-        gateway = run_gateway(_settings(None, port=0, operations_port=0))
+        gateway = run_gateway(_settings(None).model_copy(update=_ALONE))
         running = await gateway.__aenter__()
     try:
         async with AsyncHeadshotClient(running.address, timeout_s=300) as client:

@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
 from click.testing import Result
+from headshot import cli
 from headshot.cli import app
+from headshot.config import Settings
 from headshot.models.cli import models_app
 from headshot.security.cli import keys_app
 from headshot.v1 import headshot_service_pb2 as pb
@@ -170,6 +173,41 @@ def test_a_taken_operations_port_is_told_before_models_are_loaded(workers) -> No
     assert done.returncode == CALL_FAILED
     assert f"127.0.0.1:{port}: Address already in use" in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["create", "verify", "info"])
+def test_a_gateway_for_one_call_is_reached_by_it_however_the_service_here_is_configured(
+    command: str, photos: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "headshot.toml"
+    config.write_text(
+        'host = "0.0.0.0"\noperations_host = "0.0.0.0"\noperations_port = 8052\nworkers = 4\n'
+        'tls_certificate = "a.crt"\ntls_key = "a.key"\ntls_client_ca = "ca.crt"\n'
+        'credentials = "credentials.yaml"\nmax_regenerations = 5\n'
+    )
+    monkeypatch.setenv("HEADSHOT_CONFIG", str(config))
+    started: list[Settings] = []
+
+    @asynccontextmanager
+    async def start(settings: Settings) -> AsyncIterator[None]:
+        started.append(settings)
+        raise RuntimeError("enough")
+        yield
+
+    monkeypatch.setattr(cli, "run_gateway", start)
+    arguments = {"create": [photos[0], "--out", str(tmp_path)], "verify": [*photos], "info": []}
+    result = CliRunner().invoke(app, [command, *arguments[command]])
+    assert result.exit_code == CALL_FAILED
+    (settings,) = started
+    assert (settings.host, settings.operations_host) == ("127.0.0.1", "127.0.0.1")
+    assert (settings.port, settings.operations_port, settings.workers) == (0, 0, 1)
+    assert {
+        settings.credentials,
+        settings.tls_certificate,
+        settings.tls_key,
+        settings.tls_client_ca,
+    } == {None}
+    assert settings.max_regenerations == 5
 
 
 def test_an_unknown_log_level_is_told_in_a_line() -> None:
