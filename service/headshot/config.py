@@ -7,6 +7,7 @@ and so are variables that look like a misspelt setting.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -46,6 +47,15 @@ def _listed(value: object) -> object:
         raise ValueError(f"is not a JSON list: {error}") from None
 
 
+def _bracketed(value: object) -> object:
+    """Return an IPv6 address as it stands before a port; anything else as it is."""
+    try:
+        return f"[{ipaddress.IPv6Address(value)}]" if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Host = Annotated[str, BeforeValidator(_bracketed)]
 # NoDecode: the variable's text comes to `_listed` as it is, as the command line's does.
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
@@ -60,9 +70,9 @@ class Settings(BaseSettings):
     )
 
     # Listening
-    host: str = Field("127.0.0.1", description="Address of the gRPC port.")
+    host: Host = Field("127.0.0.1", description="Address of the gRPC port.")
     port: int = Field(8051, ge=0, le=65535, description="gRPC port; 0 picks a free one.")
-    operations_host: str = Field("127.0.0.1", description="Address of the operations port.")
+    operations_host: Host = Field("127.0.0.1", description="Address of the operations port.")
     operations_port: int = Field(
         8052,
         ge=0,

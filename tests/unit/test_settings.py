@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer.testing
 from headshot import cli
+from headshot.api.gateway import free_shared_port
 from headshot.config import Settings
 from headshot.v1 import photo_pb2, rules_pb2
 from pydantic import ValidationError
@@ -65,6 +66,18 @@ def test_an_address_in_brackets_is_no_json_and_nothing_is_an_empty_list(
 ) -> None:
     assert started(["--set", "triton_url=[::1]:8001"], monkeypatch).triton_url == ("[::1]:8001",)
     assert started(["--set", "triton_url="], monkeypatch).triton_url == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "host"),
+    [("::1", "[::1]"), ("[::1]", "[::1]"), ("::", "[::]"), ("127.0.0.1", "127.0.0.1")],
+)
+def test_an_ipv6_address_gets_the_brackets_that_it_needs_before_a_port(
+    given: str, host: str
+) -> None:
+    settings = Settings(host=given, operations_host=given)  # type: ignore[call-arg]
+    assert (settings.host, settings.operations_host) == (host, host)
+    assert free_shared_port(settings.host) > 0
 
 
 def test_a_file_of_settings_is_read_where_it_is_named(

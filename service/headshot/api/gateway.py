@@ -43,7 +43,7 @@ from headshot.security.tls import TlsFiles, server_credentials
 from headshot.telemetry import tracing
 from headshot.telemetry.audit import AuditLog, key_from_environment
 from headshot.telemetry.heartbeat import LoopHeartbeat
-from headshot.telemetry.http import Health, OperationsServer, check_address
+from headshot.telemetry.http import Health, OperationsServer, check_address, plain_address
 from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
 from headshot.triton.client import InferenceClient
@@ -272,8 +272,9 @@ async def embedded_triton(settings: Settings, stack: AsyncExitStack) -> Embedded
 
 def free_shared_port(host: str) -> int:
     """Return a port that is free now, for processes that share it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
+    family, plain = plain_address(host)
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((plain, 0))
         port: int = probe.getsockname()[1]
         return port
 

@@ -7,6 +7,7 @@ or an event loop busy with a big request, does not make an orchestrator kill a w
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -54,7 +55,7 @@ class OperationsServer:
         liveness: called for /livez; a process that cannot recover by itself says no here.
         triton_metrics_url: where /metrics/triton is fetched from, asked for on each scrape because
             the embedded server's port can change; None, or returning None, answers 404.
-        host: address to listen on; loopback unless told otherwise.
+        host: address to listen on, IPv6 with or without brackets; loopback unless told otherwise.
         port: 0 picks a free one.
 
     Raises:
@@ -171,8 +172,17 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family, plain = plain_address(host)
+        super().__init__((plain, port), handler)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that hang up half-way; the base class would print a traceback."""
+
+
+def plain_address(host: str) -> tuple[socket.AddressFamily, str]:
+    """Return an address as sockets want it, without brackets, and its family."""
+    return (socket.AF_INET6 if ":" in host else socket.AF_INET), host.strip("[]")
 
 
 def check_address(host: str, port: int) -> None:
@@ -186,7 +196,7 @@ def check_address(host: str, port: int) -> None:
 
 def _bound(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
     try:
-        return _Server((host, port), handler)
+        return _Server(host, port, handler)
     except OSError as error:
         raise OSError(f"the operations port {host}:{port}: {error.strerror}") from None
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from headshot.telemetry.heartbeat import LoopHeartbeat
-from headshot.telemetry.http import Health, OperationsServer, always_healthy
+from headshot.telemetry.http import Health, OperationsServer, always_healthy, check_address
 from headshot.telemetry.metrics import Metrics
 from prometheus_client import CollectorRegistry
 
@@ -65,6 +65,20 @@ def test_openmetrics_is_negotiated(server: OperationsServer) -> None:
     content_type, body = get(server.port, "/metrics", "application/openmetrics-text")[1:]
     assert content_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_is_listened_on(host: str) -> None:
+    check_address(host, 0)
+    server = OperationsServer(Metrics(CollectorRegistry()), readiness=always_healthy, host=host)
+    server.start()
+    try:
+        connection = http.client.HTTPConnection("::1", server.port, timeout=5)
+        connection.request("GET", "/livez")
+        assert connection.getresponse().status == 200
+        connection.close()
+    finally:
+        server.stop()
 
 
 def test_unknown_paths_are_not_found(server: OperationsServer) -> None:
