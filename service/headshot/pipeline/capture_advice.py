@@ -152,11 +152,12 @@ def _hard(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
     assert facts.angles is not None
     assert facts.light is not None
     checks = (
-        (facts.inter_eye < limits.min_inter_eye, PhotoCode.FACE_TOO_SMALL),
+        # First: a similarity is known of faces that were compared, whatever else is wrong with them.
         (
             facts.similarity is not None and facts.similarity < facts.threshold,
             PhotoCode.OTHER_PERSON,
         ),
+        (facts.inter_eye < limits.min_inter_eye, PhotoCode.FACE_TOO_SMALL),
         (facts.sharpness < limits.min_sharpness, PhotoCode.BLURRED),
         (
             abs(facts.angles.yaw) > limits.max_yaw or abs(facts.angles.pitch) > limits.max_pitch,

@@ -112,6 +112,16 @@ def test_another_person_is_left_out() -> None:
     assert advice.assess(replace(facts, similarity=0.5)).usable
 
 
+def test_a_face_that_was_compared_is_another_persons_before_it_is_small_or_blurred() -> None:
+    image, landmarks = selfie()
+    facts = replace(
+        facts_of(image, landmarks), inter_eye=20.0, sharpness=1.0, similarity=0.1, threshold=0.4
+    )
+    found = advice.assess(facts)
+    assert found.code is PhotoCode.OTHER_PERSON
+    assert {PhotoCode.FACE_TOO_SMALL, PhotoCode.BLURRED} <= set(found.concerns)
+
+
 def test_a_recompressed_resized_copy_is_a_duplicate_and_a_shifted_crop_is_not() -> None:
     image, landmarks = selfie()
     small = np.asarray(cv2.resize(image, (900, 900), interpolation=cv2.INTER_AREA), np.uint8)
