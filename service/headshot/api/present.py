@@ -175,7 +175,9 @@ def intermediates(item: Intermediates) -> pb.Intermediates:
 
 def headshot(result: HeadshotResult, call: Call) -> pb.HeadshotResult:
     """Return a finished headshot."""
-    message = pb.HeadshotResult(
+    # Before the timings, which tell of it.
+    between = intermediates(result.intermediates) if result.intermediates is not None else None
+    return pb.HeadshotResult(
         request_id=call.request_id,
         renditions=[rendition(item) for item in result.renditions],
         verification=verification(result.verification),
@@ -190,10 +192,8 @@ def headshot(result: HeadshotResult, call: Call) -> pb.HeadshotResult:
         degraded=result.degraded,
         timings=timings(call),
         profile=result.profile,
+        intermediates=between,
     )
-    if result.intermediates is not None:
-        message.intermediates.CopyFrom(intermediates(result.intermediates))
-    return message
 
 
 def team(report: TeamReport | None) -> pb.TeamReport | None:

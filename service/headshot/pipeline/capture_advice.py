@@ -152,7 +152,7 @@ def _hard(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
     assert facts.angles is not None
     assert facts.light is not None
     checks = (
-        # First: a similarity is known of faces that were compared, whatever else is wrong with them.
+        # First: who was compared was not kept from it by what else is wrong.
         (
             facts.similarity is not None and facts.similarity < facts.threshold,
             PhotoCode.OTHER_PERSON,

@@ -142,9 +142,9 @@ class HeadshotServiceServicer:
 
     def CreateHeadshots(self, request_iterator, context):
         """The same for a team: items may be sent at any time, results come as they finish, one bad item
-        does not stop the rest. All items share one look. The settings must come within a minute, and
-        while no item is open another one within ten: else the stream ends with DEADLINE_EXCEEDED
-        (STREAM_IDLE).
+        does not stop the rest. All items share one look. Each is batch work, whatever the caller's
+        credential allows. The settings must come within a minute, and while no item is open another
+        one within ten: else the stream ends with DEADLINE_EXCEEDED (STREAM_IDLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
