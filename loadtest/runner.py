@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from headshot.client import AsyncHeadshotClient, HeadshotCallError
+from headshot.v1 import timing_pb2
 
 from loadtest.access import Access
 from loadtest.arrivals import Arrivals
@@ -47,6 +48,7 @@ class Sample:
         reason: ErrorInfo's reason, or what the error says; empty when it worked.
         stages: from the response's timings.
         degraded: whether the answer was degraded to meet the deadline.
+        computing_ms: milliseconds in which at least one network was computing for it.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Sample:
     reason: str
     stages: dict[str, StageShare] = field(default_factory=dict)
     degraded: bool = False
+    computing_ms: float = 0.0
 
     @property
     def latency_s(self) -> float:
@@ -180,6 +183,7 @@ class _Outcome:
     reason: str = ""
     stages: dict[str, StageShare] = field(default_factory=dict)
     degraded: bool = False
+    computing_ms: float = 0.0
 
 
 async def _send(
@@ -195,7 +199,12 @@ async def _send(
     except Exception as error:
         # A sample that is lost would make the run look better than it was.
         return _Outcome(type(error).__name__, str(error)[:_REASON_CHARS])
-    return _Outcome(stages=_stages(answer), degraded=bool(getattr(answer, "degraded", ())))
+    timings = getattr(answer, "timings", None)
+    return _Outcome(
+        stages=_stages(timings),
+        degraded=bool(getattr(answer, "degraded", ())),
+        computing_ms=timings.computing_ms if timings is not None else 0.0,
+    )
 
 
 def _sample(work: Work, intended: float, sent: float, finished: float, outcome: _Outcome) -> Sample:
@@ -209,11 +218,11 @@ def _sample(work: Work, intended: float, sent: float, finished: float, outcome: 
         outcome.reason,
         outcome.stages,
         outcome.degraded,
+        outcome.computing_ms,
     )
 
 
-def _stages(answer: object) -> dict[str, StageShare]:
-    timings = getattr(answer, "timings", None)
+def _stages(timings: timing_pb2.Timings | None) -> dict[str, StageShare]:
     if timings is None:
         return {}
     return {

@@ -34,7 +34,11 @@ def png(image: NDArray[np.uint8]) -> bytes:
 
 def timings(call: Call) -> timing_pb2.Timings:
     """Return where the time of a request went."""
-    message = timing_pb2.Timings(total_ms=call.total_s * 1e3, admission_ms=call.admission_s * 1e3)
+    message = timing_pb2.Timings(
+        total_ms=call.total_s * 1e3,
+        admission_ms=call.admission_s * 1e3,
+        computing_ms=call.computing_s * 1e3,
+    )
     for stage in call.stages.values():
         message.stages.add(
             stage=stage.stage,

@@ -75,6 +75,8 @@ class Call:
         priority: 1 (highest) to 2, as Triton counts; 0 leaves it to the model.
         headers: trace headers for Triton.
         emit: receives events; must not block.
+        executions: when each of its model requests was computed, (begun, ended) in seconds of the
+            monotonic clock, in order of their answers.
     """
 
     deadline: Deadline
@@ -85,6 +87,7 @@ class Call:
     started: float = field(default_factory=time.perf_counter)
     admission_s: float = 0.0
     stages: dict[str, StageTiming] = field(default_factory=dict)
+    executions: list[tuple[float, float]] = field(default_factory=list)
 
     def timing(self, stage: str) -> StageTiming:
         """Return the stage's timing, made on first use."""
@@ -108,3 +111,16 @@ class Call:
     def total_s(self) -> float:
         """Seconds since the request reached the gateway."""
         return time.perf_counter() - self.started
+
+    @property
+    def computing_s(self) -> float:
+        """Seconds in which at least one of its model requests was computed.
+
+        Requests that run side by side, or in one batch, count once: the stages' `compute_s`, which
+        count each, can add up to more than the whole request took.
+        """
+        covered, until = 0.0, float("-inf")
+        for begun, ended in sorted(self.executions):
+            covered += max(0.0, ended - max(begun, until))
+            until = max(until, ended)
+        return covered

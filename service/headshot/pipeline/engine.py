@@ -65,6 +65,7 @@ class Engine:
         timing.wire_s += result.timings.wire_s
         timing.requests += 1
         timing.batch_rows += result.timings.batch_size
+        call.executions.append(result.timings.execution)
         if model == "denoiser":
             self.metrics.observe_denoise_batch(result.timings.batch_size)
         return dict(result.outputs)

@@ -312,7 +312,7 @@ class InferenceClient:
             if timings is not None:
                 return timings
         self._unmeasured.add(endpoint)
-        return estimated((now - sent_ns) / 1e9, self._window.averages(endpoint.url, model))
+        return estimated(sent_ns, now, self._window.averages(endpoint.url, model))
 
     async def _sample(self) -> None:
         """Read the statistics of servers that answered without facts since the last reading.

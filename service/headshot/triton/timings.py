@@ -22,6 +22,8 @@ class InferTimings:
         batch_size: rows of the batch that held the request; 0 where the server does not tell.
         exact: True where the backend reported this very execution; otherwise queue, compute and
             batch size are the server's averages over its last seconds.
+        began_s: when the execution began, on this host's monotonic clock; where it is not exact,
+            as if it had ended when the answer was there.
     """
 
     queue_s: float
@@ -30,6 +32,12 @@ class InferTimings:
     total_s: float
     batch_size: int
     exact: bool
+    began_s: float
+
+    @property
+    def execution(self) -> tuple[float, float]:
+        """Return when the execution began and ended, seconds on this host's monotonic clock."""
+        return self.began_s, self.began_s + self.compute_s
 
 
 class PathClock:
@@ -64,15 +72,17 @@ class PathClock:
         total = (received_ns - sent_ns) / 1e9
         queue = before - fastest
         compute = (facts.ended_ns - facts.started_ns) / 1e9
-        return InferTimings(queue, compute, total - queue - compute, total, facts.rows, exact=True)
+        wire = total - queue - compute
+        began = facts.started_ns / 1e9
+        return InferTimings(queue, compute, wire, total, facts.rows, exact=True, began_s=began)
 
 
-def estimated(total_s: float, averages: Averages | None) -> InferTimings:
+def estimated(sent_ns: int, received_ns: int, averages: Averages | None) -> InferTimings:
     """Return the timings of a request that only the server's averages are known of."""
+    total, received = (received_ns - sent_ns) / 1e9, received_ns / 1e9
     if averages is None:
-        return InferTimings(0.0, 0.0, total_s, total_s, 0, exact=False)
-    compute = min(averages.compute_s, total_s)
-    queue = min(averages.queue_s, total_s - compute)
-    return InferTimings(
-        queue, compute, total_s - compute - queue, total_s, round(averages.batch), exact=False
-    )
+        return InferTimings(0.0, 0.0, total, total, 0, exact=False, began_s=received)
+    compute = min(averages.compute_s, total)
+    queue = min(averages.queue_s, total - compute)
+    wire, rows = total - compute - queue, round(averages.batch)
+    return InferTimings(queue, compute, wire, total, rows, exact=False, began_s=received - compute)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headshot/v1/timing.proto\x12\x0bheadshot.v1\"\x8b\x01\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x10\n\x08total_ms\x18\x02 \x01(\x01\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x12\n\ncompute_ms\x18\x04 \x01(\x01\x12\x0f\n\x07wire_ms\x18\x05 \x01(\x01\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x12\n\nmean_batch\x18\x07 \x01(\x01\"[\n\x07Timings\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x14\n\x0c\x61\x64mission_ms\x18\x02 \x01(\x01\x12(\n\x06stages\x18\x03 \x03(\x0b\x32\x18.headshot.v1.StageTimingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18headshot/v1/timing.proto\x12\x0bheadshot.v1\"\x8b\x01\n\x0bStageTiming\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x10\n\x08total_ms\x18\x02 \x01(\x01\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x12\n\ncompute_ms\x18\x04 \x01(\x01\x12\x0f\n\x07wire_ms\x18\x05 \x01(\x01\x12\x10\n\x08requests\x18\x06 \x01(\r\x12\x12\n\nmean_batch\x18\x07 \x01(\x01\"q\n\x07Timings\x12\x10\n\x08total_ms\x18\x01 \x01(\x01\x12\x14\n\x0c\x61\x64mission_ms\x18\x02 \x01(\x01\x12(\n\x06stages\x18\x03 \x03(\x0b\x32\x18.headshot.v1.StageTiming\x12\x14\n\x0c\x63omputing_ms\x18\x04 \x01(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STAGETIMING']._serialized_start=42
   _globals['_STAGETIMING']._serialized_end=181
   _globals['_TIMINGS']._serialized_start=183
-  _globals['_TIMINGS']._serialized_end=274
+  _globals['_TIMINGS']._serialized_end=296
 # @@protoc_insertion_point(module_scope)

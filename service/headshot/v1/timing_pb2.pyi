@@ -25,11 +25,13 @@ class StageTiming(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., total_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., compute_ms: _Optional[float] = ..., wire_ms: _Optional[float] = ..., requests: _Optional[int] = ..., mean_batch: _Optional[float] = ...) -> None: ...
 
 class Timings(_message.Message):
-    __slots__ = ("total_ms", "admission_ms", "stages")
+    __slots__ = ("total_ms", "admission_ms", "stages", "computing_ms")
     TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
     ADMISSION_MS_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTING_MS_FIELD_NUMBER: _ClassVar[int]
     total_ms: float
     admission_ms: float
     stages: _containers.RepeatedCompositeFieldContainer[StageTiming]
-    def __init__(self, total_ms: _Optional[float] = ..., admission_ms: _Optional[float] = ..., stages: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ...) -> None: ...
+    computing_ms: float
+    def __init__(self, total_ms: _Optional[float] = ..., admission_ms: _Optional[float] = ..., stages: _Optional[_Iterable[_Union[StageTiming, _Mapping]]] = ..., computing_ms: _Optional[float] = ...) -> None: ...

@@ -93,3 +93,5 @@ async def test_every_stage_tells_where_its_time_went(client, astronaut):
         assert stages[name].compute_ms > 0
         assert stages[name].mean_batch >= 1
     assert response.timings.total_ms >= max(stage.total_ms for stage in stages.values())
+    computing = [stage.compute_ms for stage in stages.values()]
+    assert max(computing) * 0.999 <= response.timings.computing_ms <= sum(computing) * 1.001

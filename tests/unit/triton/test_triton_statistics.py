@@ -44,10 +44,10 @@ def test_a_restarted_servers_counters_start_over() -> None:
 def test_estimated_timings_say_so_and_never_exceed_the_total() -> None:
     window = StatisticsWindow()
     window.update("server", {"denoiser": _FIRST})
-    timings = estimated(0.25, window.averages("server", "denoiser"))
+    timings = estimated(0, 250_000_000, window.averages("server", "denoiser"))
     assert not timings.exact
     assert timings.compute_s == pytest.approx(0.2)
     assert timings.queue_s == pytest.approx(0.05)
     assert timings.wire_s == pytest.approx(0.0)
     assert timings.batch_size == 1
-    assert estimated(0.1, None).wire_s == 0.1
+    assert estimated(0, 100_000_000, None).wire_s == 0.1
