@@ -355,9 +355,8 @@ def main(
             print(f"not answered, {row.contender} {row.load}: {told}")
         if row.contender == "service" and row.load == "closed 1":
             told = ", ".join(f"{name} {spent:.0f}" for name, spent in row.stages.items())
-            print(
-                f"stages of the service at 1, ms: {told}; a network computing {row.computing_ms:.0f}"
-            )
+            told += f"; a network computing {row.computing_ms:.0f}"
+            print(f"stages of the service at 1, ms: {told}")
     out.parent.mkdir(parents=True, exist_ok=True)
     figures = {"machine": about, "rows": [asdict(row) for row in rows], "ratios": judged}
     out.write_text(json.dumps(figures, indent=1))
