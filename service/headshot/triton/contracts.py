@@ -120,7 +120,8 @@ class ModelSet:
 async def load_model_set(client: InferenceClient, deadline: Deadline) -> ModelSet:
     """Read and check the models of every endpoint, and let the client check each answer.
 
-    Servers that do not answer now are checked before they get any work.
+    Servers that do not answer now are out of use, and checked before they get any work. The servers
+    behind one name are one endpoint: they are taken to be alike and not compared with each other.
 
     Raises:
         ModelUnavailableError: no server answers, or one of the five models is not ready.
@@ -156,6 +157,9 @@ async def load_model_set(client: InferenceClient, deadline: Deadline) -> ModelSe
         return (await _read(endpoint, Deadline.after(_RECHECK_S)))[0] == chosen
 
     client.verify_restored(same)
+    for endpoint, reading in zip(client.endpoints, readings, strict=True):
+        if isinstance(reading, BaseException):
+            endpoint.eject("its models could not be read")  # until `same` says that they are these
     return chosen
 
 

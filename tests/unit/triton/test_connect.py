@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from headshot.api.gateway import Gateway, serve_until
@@ -16,18 +17,21 @@ from headshot.config import Settings
 from headshot.deadline import Deadline
 from headshot.errors import ModelContractError, ModelUnavailableError
 from headshot.triton import connect as connecting
-from headshot.triton.client import InferenceClient
+from headshot.triton.client import ClientSettings, InferenceClient
 from headshot.triton.connect import connect
+from headshot.triton.endpoints import ProbeSettings
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from tests.integration.triton.tiny_repository import MODELS, PARAMETERS, write_config
+
+QUICK = ClientSettings(probes=ProbeSettings(interval_s=0.05))
 
 
 class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Tells of the five models as a server does; it loads one more for each time it is asked."""
 
     def __init__(self, folder: Path, loaded: int = len(MODELS)) -> None:
-        self.loaded, self.asked = loaded, 0
+        self.loaded, self.asked, self.served = loaded, 0, 0
         self.configs: dict[str, model_config_pb2.ModelConfig] = {}
         for model in MODELS:
             write_config(folder / model, model, backend="openvino", parameters=PARAMETERS[model])
@@ -43,6 +47,16 @@ class Triton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelConfig(self, request, context):
         return service_pb2.ModelConfigResponse(config=self.configs[request.name])
+
+    async def ServerReady(self, request, context):
+        return service_pb2.ServerReadyResponse(ready=True)
+
+    async def ModelInfer(self, request, context):
+        self.served += 1
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        answer.outputs.add(name="embedding", datatype="FP32", shape=[1, 128])
+        answer.raw_output_contents.append(bytes(4 * 128))
+        return answer
 
 
 @asynccontextmanager
@@ -116,6 +130,29 @@ async def test_a_wrong_model_is_told_though_another_server_is_not_there_yet(tmp_
             await connect(
                 lambda: InferenceClient([nowhere, address]), Deadline.after(30), wait=True
             )
+
+
+async def test_a_server_that_comes_later_gets_work_only_if_its_models_are_the_same(
+    tmp_path: Path,
+) -> None:
+    first, second = Triton(tmp_path / "first"), Triton(tmp_path / "second")
+    threshold = second.configs["identity_encoder"].parameters["match_threshold"]
+    right, threshold.string_value = threshold.string_value, "0.9"
+    late = await free_address(second)
+    face = np.zeros((1, 112, 112, 3), np.uint8)
+    async with running(first) as address:
+        client, models = await connect(
+            lambda: InferenceClient([late, address], settings=QUICK), Deadline.after(30), wait=True
+        )
+        assert models.encoder.match_threshold == float(right)
+        async with client, running(second, late):
+            deadline = Deadline.after(20)
+            while second.asked < 3 or first.served < 10:  # looked at more than once
+                await client.infer("identity_encoder", {"face": face}, deadline=deadline)
+            assert second.served == 0
+            threshold.string_value = right
+            while not second.served:
+                await client.infer("identity_encoder", {"face": face}, deadline=deadline)
 
 
 async def test_a_server_that_never_comes_ends_the_wait_at_its_deadline(tmp_path: Path) -> None:
