@@ -200,7 +200,7 @@ class InferenceClient:
                 return result
             assert failure is not None
             if failure.unhealthy:
-                endpoint.eject("no connection")
+                await endpoint.disconnected()
             if failure.broken:
                 endpoint.broke()
             if failure.slow:

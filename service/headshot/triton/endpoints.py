@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 _HOLD_S = 2.0
 _MAX_HOLD_S = 10.0
+_RECONNECT_S = 0.1  # as long as gRPC's first pause before it connects again
 _MESSAGE_BYTES = 256 << 20
 # No keepalive pings: the probes notice a dead connection, and Triton closes one that pings often.
 _CHANNEL_OPTIONS = (
@@ -68,7 +69,12 @@ class Flight:
 
 
 class Endpoint:
-    """One server: its channel, what is under way there, and whether it is healthy."""
+    """One server: its channel, what is under way there, and whether it is healthy.
+
+    Or all servers behind one name, which gRPC balances over: it drops a connection that broke by
+    itself, so what one of them did is nothing to take all of them out of use for. Only probes that
+    fail in a row do.
+    """
 
     def __init__(self, url: str, settings: ProbeSettings) -> None:
         self.url = url
@@ -77,6 +83,7 @@ class Endpoint:
         self.flights: set[Flight] = set()
         self.healthy = True
         self.ejections = 0
+        self.several = url.startswith("dns:") or "," in url
         self._settings = settings
         self._slow = 0
         self._breaks = 0
@@ -91,18 +98,35 @@ class Endpoint:
         """Note that a model's process is dead, which the server's health does not show.
 
         The endpoint is out of use for a while that doubles each time, so that a supervisor can
-        restart it.
+        restart it; not where it stands for several servers.
         """
+        if self.several:
+            return
         hold = min(_HOLD_S * 2**self._breaks, _MAX_HOLD_S)
         self._breaks += 1
         self._held_until = time.monotonic() + hold
         self.eject("a model's process is dead")
 
     def timed_out(self) -> None:
-        """Note a call that had no answer in time; eject after several in a row."""
+        """Note a call that had no answer in time; eject a single server after several in a row."""
+        if self.several:
+            return
         self._slow += 1
         if self._slow >= self._settings.slow_calls:
             self.eject("it does not answer")
+
+    async def disconnected(self) -> None:
+        """Note a call whose connection broke; eject unless another server behind the name answers.
+
+        It is asked at once, and not left to the watcher: callers whose attempts are used up before
+        the next probes have failed would get an error instead of waiting for a server.
+        """
+        if self.several:
+            for pause in (0.0, *[_RECONNECT_S] * (self._settings.failures - 1)):
+                await asyncio.sleep(pause)
+                if not self.healthy or await self.probe():
+                    return
+        self.eject("no connection")
 
     def eject(self, why: str) -> None:
         """Take the endpoint out of the balancing until a probe finds it ready."""

@@ -255,8 +255,8 @@ class SharedMemoryPool:
             The blocks; none where nothing is large or the server does not share memory.
         """
         # A name may stand for several servers, each of which would have to know the region.
-        named = endpoint.url.startswith("dns:")
-        if not self._usable or named or endpoint.url in self._refusing or deadline.expired:
+        unfit = endpoint.several or endpoint.url in self._refusing
+        if not self._usable or unfit or deadline.expired:
             return Lease()
         lease = Lease(self)
         try:

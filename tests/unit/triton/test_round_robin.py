@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
+import numpy as np
 import pytest
+from headshot.deadline import Deadline
+from headshot.triton.client import InferenceClient, InferResult
 from headshot.triton.endpoints import Endpoint, ProbeSettings
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -15,12 +20,43 @@ OLD_AGE = [("grpc.max_connection_age_ms", 200), ("grpc.max_connection_age_grace_
 
 
 class Pod(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers probes, and inferences after `takes_s`; the first `broken` find a dead process.
+
+    Attributes:
+        begun, cancelled: inferences.
+    """
+
     def __init__(self, name: int, served: Counter[int]) -> None:
         self.name, self.served = name, served
+        self.takes_s, self.broken = 0.0, 0
+        self.begun, self.cancelled = 0, 0
 
     async def ServerLive(self, request, context):
         self.served[self.name] += 1
         return service_pb2.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request, context):
+        return service_pb2.ServerReadyResponse(ready=True)
+
+    async def ModelMetadata(self, request, context):
+        answer = service_pb2.ModelMetadataResponse(name=request.name)
+        answer.outputs.add(name="y", datatype="FP32", shape=[-1, 1])
+        return answer
+
+    async def ModelInfer(self, request, context):
+        self.begun += 1
+        try:
+            await asyncio.sleep(self.takes_s)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.broken:
+            self.broken -= 1
+            await context.abort(grpc.StatusCode.INTERNAL, "Stub process is not healthy")
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        answer.outputs.add(name="y", datatype="FP32", shape=[1, 1])
+        answer.raw_output_contents.append(bytes(4))
+        return answer
 
 
 @pytest.fixture
@@ -70,3 +106,81 @@ async def test_no_call_is_lost_when_connections_end_of_old_age(
         await call(endpoint)
     assert min(served.values()) > 10
     await endpoint.channel.close()
+
+
+@asynccontextmanager
+async def pod(address: str = "127.0.0.1:0") -> AsyncIterator[tuple[Pod, grpc.aio.Server, str]]:
+    """Serve one pod; yield it, its server and its address."""
+    made = Pod(0, Counter())
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(made, server)
+    port = server.add_insecure_port(address)
+    await server.start()
+    try:
+        yield made, server, f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0)
+
+
+async def infer(client: InferenceClient) -> InferResult:
+    ones = {"x": np.ones((1, 1), np.float32)}
+    return await client.infer("model", ones, deadline=Deadline.after(20))
+
+
+async def both_used(client: InferenceClient, *pods: Pod) -> None:
+    deadline = Deadline.after(20)
+    while not all(one.begun for one in pods):
+        deadline.check("connecting")
+        await infer(client)
+    for one in pods:
+        one.begun = 0
+
+
+async def test_the_death_of_one_server_behind_a_name_leaves_the_others_work_alone() -> None:
+    async with (
+        pod() as (stays, _, one),
+        pod() as (dies, server, other),
+        InferenceClient([f"ipv4:{one},{other}"]) as client,
+    ):
+        await both_used(client, stays, dies)
+        stays.takes_s = dies.takes_s = 1.5
+        work = [asyncio.create_task(infer(client)) for _ in range(8)]
+        await asyncio.wait(work, timeout=0.5)
+        own = stays.begun
+        assert own + dies.begun == 8
+        await server.stop(0)
+        await asyncio.gather(*work)
+        assert 0 < own < 8
+        assert (stays.begun, stays.cancelled) == (8, 0)
+        assert client.endpoints[0].ejections == 0
+
+
+async def test_a_dead_model_at_one_server_behind_a_name_leaves_the_others_in_use() -> None:
+    async with (
+        pod() as (well, _, one),
+        pod() as (ill, _, other),
+        InferenceClient([f"ipv4:{one},{other}"]) as client,
+    ):
+        await both_used(client, well, ill)
+        ill.broken = 1
+        while ill.broken:
+            await infer(client)
+        assert client.endpoints[0].healthy
+        assert not client.endpoints[0].held
+
+
+async def test_work_waits_while_all_servers_behind_a_name_are_away() -> None:
+    async with (
+        pod() as (first, server, one),
+        pod() as (second, other_server, other),
+        InferenceClient([f"ipv4:{one},{other}"]) as client,
+    ):
+        await both_used(client, first, second)
+        await server.stop(0)
+        await other_server.stop(0)
+        work = asyncio.create_task(infer(client))
+        await asyncio.sleep(1.0)
+        assert not work.done()
+        async with pod(one):
+            await work
+        assert client.endpoints[0].ejections == 1
