@@ -131,6 +131,12 @@ class DeadlineError(HeadshotError):
     default_reason = "DEADLINE_EXCEEDED"
 
 
+class StalledError(HeadshotError):
+    """The caller sent or took too little for so long that the call was ended."""
+
+    default_reason = "STREAM_IDLE"
+
+
 class CancelledError(HeadshotError):
     """The caller went away."""
 

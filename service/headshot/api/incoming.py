@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, TypeVar
 
-from headshot.errors import DeadlineError, StoppingError
+from headshot.errors import StalledError, StoppingError
 
 M = TypeVar("M")
 
@@ -34,7 +34,7 @@ class Incoming(Generic[M]):
             quiet_s: for how many seconds nothing has happened; 0 while work is under way.
 
         Raises:
-            DeadlineError: STREAM_IDLE.
+            StalledError: STREAM_IDLE.
             StoppingError: the service stops, and nothing was under way.
         """
         reading: asyncio.Future[M | None] = asyncio.ensure_future(anext(self._messages, None))
@@ -57,11 +57,10 @@ class Incoming(Generic[M]):
     def _limit(self, idle_s: float) -> float:
         return min(idle_s, _DRAIN_IDLE_S) if self._draining.is_set() else idle_s
 
-    def _silence(self, idle_s: float) -> DeadlineError | StoppingError:
+    def _silence(self, idle_s: float) -> StalledError | StoppingError:
         if self._draining.is_set():
             return StoppingError("the service stops; send what is left in a new call")
-        return DeadlineError(
+        return StalledError(
             f"nothing came for {idle_s:.0f} s; end the stream when there is no more to send",
             reason="STREAM_IDLE",
-            metadata={"stage": "message"},
         )

@@ -27,6 +27,8 @@ CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
     (errors.PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED),
     (errors.OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    # No missed deadline: that is the service's own fault to objectives and alerts.
+    (errors.StalledError, grpc.StatusCode.ABORTED),
     (errors.CancelledError, grpc.StatusCode.CANCELLED),
     (errors.ModelUnavailableError, grpc.StatusCode.UNAVAILABLE),
     (errors.StoppingError, grpc.StatusCode.UNAVAILABLE),

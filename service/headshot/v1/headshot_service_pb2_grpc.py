@@ -144,7 +144,7 @@ class HeadshotServiceServicer:
         """The same for a team: items may be sent at any time, results come as they finish, one bad item
         does not stop the rest. All items share one look. Each is batch work, whatever the caller's
         credential allows. The settings must come within a minute, and while no item is open another
-        one within ten: else the stream ends with DEADLINE_EXCEEDED (STREAM_IDLE).
+        one within ten: else the stream ends with ABORTED (STREAM_IDLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

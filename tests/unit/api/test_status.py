@@ -8,6 +8,8 @@ from google.rpc import error_details_pb2
 from headshot import errors
 from headshot.api import status
 
+from deploy.prometheus.generate_rules import OWN_FAULT
+
 
 def subclasses(kind: type) -> set[type]:
     found = set(kind.__subclasses__())
@@ -53,6 +55,12 @@ def test_an_unexpected_error_tells_nothing_of_the_inside():
     assert made.code == grpc.StatusCode.INTERNAL.value[0]
     assert "key.pem" not in made.message
     assert details(RuntimeError("secret"))["ErrorInfo"].metadata["request_id"] == "r-1"
+
+
+def test_a_caller_that_stalls_is_no_fault_of_the_service():
+    rule = set(OWN_FAULT.split('"')[1].split("|"))
+    assert status.code_of(errors.StalledError("idle")).name not in rule
+    assert status.code_of(errors.DeadlineError("late")).name in rule
 
 
 def test_a_time_out_is_a_deadline_and_not_an_internal_error():

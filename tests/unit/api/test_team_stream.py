@@ -106,7 +106,7 @@ async def end(call: Any) -> tuple[list[str], grpc.StatusCode, str]:
 async def test_a_stream_without_settings_ends(running: Running, monkeypatch) -> None:
     monkeypatch.setattr(team, "_SETTINGS_S", 0.2)
     call = await running.open()
-    assert await end(call) == ([], grpc.StatusCode.DEADLINE_EXCEEDED, "STREAM_IDLE")
+    assert await end(call) == ([], grpc.StatusCode.ABORTED, "STREAM_IDLE")
 
 
 async def test_a_stream_on_which_nothing_happens_ends_but_work_is_no_silence(
@@ -114,7 +114,7 @@ async def test_a_stream_on_which_nothing_happens_ends_but_work_is_no_silence(
 ) -> None:
     monkeypatch.setattr(team, "_IDLE_S", 0.3)
     call = await running.open(SETTINGS, item("a"))
-    assert await end(call) == (["a"], grpc.StatusCode.DEADLINE_EXCEEDED, "STREAM_IDLE")
+    assert await end(call) == (["a"], grpc.StatusCode.ABORTED, "STREAM_IDLE")
 
 
 @pytest.mark.parametrize("messages", [(), (SETTINGS,)], ids=["nothing", "settings"])

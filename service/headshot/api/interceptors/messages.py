@@ -22,7 +22,7 @@ from headshot.api.interceptors.wrapping import (
     Interceptor,
     write_answer,
 )
-from headshot.errors import DeadlineError, InvalidRequestError
+from headshot.errors import InvalidRequestError, StalledError
 
 # For a message of services that need no key; it is a name.
 _OPEN_S = 10.0
@@ -102,17 +102,16 @@ async def _message(context: Context, seconds: float) -> Any:
     """Return the call's one message.
 
     Raises:
-        DeadlineError: MESSAGE_TOO_SLOW.
+        StalledError: MESSAGE_TOO_SLOW.
         InvalidRequestError: MALFORMED_MESSAGE, TOO_MANY_FIELDS.
     """
     try:
         async with asyncio.timeout(seconds):
             message = await context.read()
     except TimeoutError:
-        raise DeadlineError(
+        raise StalledError(
             f"the message did not arrive within {seconds:.0f} s",
             reason="MESSAGE_TOO_SLOW",
-            metadata={"stage": "message"},
         ) from None
     if message is _EOF:
         # So gRPC tells first of a call that is over, since its caller left or its message is too

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 
-from headshot.errors import DeadlineError
+from headshot.errors import StalledError
 
 if TYPE_CHECKING:
     # Generic in the stubs only.
@@ -119,7 +119,7 @@ async def write_answer(answer: Any, context: Context) -> None:
     back what it has begun to send.
 
     Raises:
-        DeadlineError: ANSWER_NOT_TAKEN.
+        StalledError: ANSWER_NOT_TAKEN.
     """
     if inspect.isawaitable(answer):
         await answer
@@ -136,11 +136,10 @@ async def write_answer(answer: Any, context: Context) -> None:
     if stuck is None:
         return
     await stuck
-    raise DeadlineError(
+    raise StalledError(
         f"the caller did not take a message of the answer within {patience_s:.0f} s; read it as it "
         "comes",
         reason="ANSWER_NOT_TAKEN",
-        metadata={"stage": "answer"},
     )
 
 
