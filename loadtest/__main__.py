@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +24,12 @@ from loadtest.scenario import Scenario, load_scenario
 from loadtest.search import Probe, highest_rate
 from loadtest.summary import Summary, summarise
 
-_CAPACITY_CONCURRENCY = 8
+_FIRST_CONCURRENCY = 8
+_MOST_CONCURRENCY = 512
 _CAPACITY_SECONDS = 12.0
+_WORTH = 1.05  # what more requests under way must bring for still more to be tried
 _MEMORY_EVERY_S = 5.0
+_UNSEEN_S = 3 * _MEMORY_EVERY_S  # the end of a run that may be without a reading
 _FILL_SECONDS = 15.0
 
 
@@ -35,29 +38,66 @@ def _progress(line: str) -> None:
     print(f"{line:<100}", end=end, file=sys.stderr, flush=True)
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """What a service can do in a closed loop.
+
+    Attributes:
+        rate: requests a second that worked.
+        concurrency: requests under way that it took.
+    """
+
+    rate: float
+    concurrency: int
+
+
 async def capacity(
     generator: Generator,
     scenario: Scenario,
     photos: list[bytes],
     seconds: float = _CAPACITY_SECONDS,
-) -> float:
-    """Return requests a second of the scenario's mix, closed loop, a short run."""
+    most: int = _MOST_CONCURRENCY,
+) -> Capacity:
+    """Return the capacity for the scenario's mix: short runs with more and more under way.
+
+    The number doubles until that brings next to nothing, since what fills a service is not known
+    here: its permits follow its cores, and there may be many of it behind a target.
+
+    Args:
+        generator: sends the requests.
+        scenario: its mix.
+        photos: to send.
+        seconds: length of each run; before the first, a third of it warms the service up.
+        most: requests under way that are tried at most.
+
+    Raises:
+        SystemExit: no request worked.
+    """
     makers = [RequestMaker(work, photos) for work in scenario.work]
-    samples = await generator.closed(makers, _CAPACITY_CONCURRENCY, seconds, scenario.seed)
-    good = [sample for sample in samples if sample.code == "OK"]
-    if not good:
-        raise SystemExit(f"nothing worked: {sorted({s.reason or s.code for s in samples})}")
-    return len(good) / max(sample.finished_s for sample in good)
+    await generator.closed(makers, _FIRST_CONCURRENCY, seconds / 3, scenario.seed)
+    best = Capacity(0.0, _FIRST_CONCURRENCY)
+    concurrency = _FIRST_CONCURRENCY
+    while concurrency <= most:
+        samples = await generator.closed(makers, concurrency, seconds, scenario.seed)
+        good = [sample.finished_s for sample in samples if sample.code == "OK"]
+        if not good and not best.rate:
+            raise SystemExit(f"nothing worked: {sorted({s.reason or s.code for s in samples})}")
+        rate = len(good) / max(good) if good else 0.0
+        if rate < best.rate * _WORTH:
+            break
+        best = Capacity(rate, concurrency)
+        concurrency *= 2
+    return best
 
 
 async def _fill(generator: Generator, scenario: Scenario, photos: list[bytes]) -> None:
     """Drive the service to its largest working set, or reaching it later would look like growth."""
     for work in scenario.work:
-        await generator.closed([RequestMaker(work, photos)], _CAPACITY_CONCURRENCY, _FILL_SECONDS)
+        await generator.closed([RequestMaker(work, photos)], _FIRST_CONCURRENCY, _FILL_SECONDS)
     # All kinds at once, too: what is held side by side is more than what each kind holds alone.
     makers = [RequestMaker(work, photos) for work in scenario.work]
     await asyncio.gather(
-        *(generator.closed([maker], _CAPACITY_CONCURRENCY, _FILL_SECONDS) for maker in makers)
+        *(generator.closed([maker], _FIRST_CONCURRENCY, _FILL_SECONDS) for maker in makers)
     )
 
 
@@ -65,7 +105,8 @@ async def _search(
     generator: Generator, scenario: Scenario, start: float
 ) -> tuple[list[Probe], float]:
     async def run(rate: float) -> Summary:
-        return summarise(await generator.run(scenario, rate))
+        samples = await generator.run(scenario, rate)
+        return summarise(samples, scenario.seconds, scenario.warmup_s)
 
     probes = await highest_rate(run, start, scenario.slo_p99_s)
     return probes, max((probe.rate for probe in probes if probe.met), default=0.0)
@@ -108,9 +149,7 @@ def main(
     search: Annotated[bool, typer.Option("--search", help="Find the highest rate.")] = False,
 ) -> None:
     """Run one scenario and write its report."""
-    scenario = load_scenario(scenario_name)
-    if seconds:
-        scenario = scenario.model_copy(update={"seconds": seconds})
+    scenario = _scenario(scenario_name, seconds, target)
     if ca is not None and not target:
         raise typer.BadParameter("--ca is for a --target; the service that is started has no TLS")
     try:
@@ -126,8 +165,10 @@ def main(
             chosen = rate or scenario.rate
             if not chosen:
                 most = await capacity(generator, scenario, data)
-                about["capacity, closed loop"] = f"{most:.2f}/s"
-                chosen = most * scenario.load
+                about["capacity, closed loop"] = (
+                    f"{most.rate:.2f}/s with {most.concurrency} under way"
+                )
+                chosen = most.rate * scenario.load
             probes = None
             if search:
                 probes, best = await _search(generator, scenario, chosen)
@@ -141,8 +182,8 @@ def main(
             samples = await generator.run(scenario, chosen)
             if watching is not None:
                 watching.cancel()
-        summary = summarise(samples)
-        grown, failures = _verdict(scenario, summary, readings)
+        summary = summarise(samples, scenario.seconds, scenario.warmup_s)
+        grown, failures = verdict(scenario, summary, readings)
         about.update(grown)
         out.mkdir(parents=True, exist_ok=True)
         figures = {
@@ -169,20 +210,46 @@ def main(
         raise SystemExit(1)
 
 
-def _verdict(
+def _scenario(name: str, seconds: float, target: str) -> Scenario:
+    """Return the scenario, of another length where `seconds` is not 0.
+
+    Raises:
+        BadParameter: it limits the growth of memory that cannot be seen.
+    """
+    scenario = load_scenario(name)
+    if target and scenario.memory_growth:
+        raise typer.BadParameter(
+            f"{scenario.name} limits the growth of memory, which is only known of a service that "
+            "is started here: leave --target out, or take a copy with `memory_growth: 0`"
+        )
+    return scenario.model_copy(update={"seconds": seconds}) if seconds else scenario
+
+
+def verdict(
     scenario: Scenario, summary: Summary, readings: list[MemoryReading]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return what memory did, in words, and what the scenario does not allow."""
+    """Return what memory did, in words, and what the scenario does not allow.
+
+    A limit that was not looked at is not kept: too few readings, or none of the end, are a failure.
+    """
     told: dict[str, str] = {}
     failures = []
     if not summary.requests:
         failures.append("no request was sent after the warm-up: try a longer run or a higher rate")
-    if len([reading for reading in readings if reading.at_s >= scenario.warmup_s]) >= 10:
+    until = max((reading.at_s for reading in readings), default=0.0)
+    enough = len([reading for reading in readings if reading.at_s >= scenario.warmup_s]) >= 10
+    if enough:
         grown = growth(readings, scenario.warmup_s)
         told["memory growth after the warm-up"] = f"{grown:+.2%}"
         told["memory at the peak"] = f"{max(reading.total for reading in readings):.0f} MB"
         if scenario.memory_growth and grown >= scenario.memory_growth:
             failures.append(f"memory grew by {grown:.2%}, allowed are {scenario.memory_growth:.0%}")
+    if scenario.memory_growth and not enough:
+        failures.append(
+            f"memory was not measured: it takes {10 * _MEMORY_EVERY_S:.0f} s after the warm-up"
+        )
+    elif scenario.memory_growth and until < scenario.warmup_s + scenario.seconds - _UNSEEN_S:
+        failures.append(f"memory was not measured after {until:.0f} s")
     wrong = {code: count for code, count in summary.codes.items() if code != "OK"}
     if scenario.memory_growth and wrong:
         failures.append(f"not every request worked: {wrong}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
@@ -112,12 +113,17 @@ def growth(readings: list[MemoryReading], warmup_s: float) -> float:
 
 
 async def watch(usage: Usage, every_s: float, readings: list[MemoryReading]) -> None:
-    """Append a reading every so many seconds until cancelled."""
+    """Append a reading every so many seconds until cancelled.
+
+    A reading is left out where a process ended while it was taken, as a model's does when it is
+    restarted.
+    """
     begun = time.perf_counter()
     while True:
-        parts = usage.parts()
-        at = time.perf_counter() - begun
-        readings.append(MemoryReading(at, parts["gateway"], parts["triton"]))
+        with contextlib.suppress(psutil.Error):
+            parts = usage.parts()
+            at = time.perf_counter() - begun
+            readings.append(MemoryReading(at, parts["gateway"], parts["triton"]))
         await asyncio.sleep(every_s)
 
 

@@ -36,8 +36,9 @@ class Summary:
     """What a run comes to.
 
     Attributes:
-        offered_rate: requests a second that were sent.
-        goodput: answers a second that worked.
+        offered_rate: requests a second that were sent, over the schedule's length.
+        goodput: answers a second that worked, from the schedule's start to its end or to the last
+            of these answers, whichever is later.
         latency: percentiles of answers that worked, seconds from the intended send time.
         uncorrected: the same from the real send time, to show what omission would hide.
         codes: answers by code.
@@ -60,15 +61,19 @@ class Summary:
     requests: int
 
 
-def summarise(samples: list[Sample]) -> Summary:
-    """Return the figures of a run's samples."""
+def summarise(samples: list[Sample], seconds: float, begun_s: float = 0.0) -> Summary:
+    """Return the figures of a run's samples.
+
+    Args:
+        samples: of the requests that were to be sent in that time.
+        seconds: length of the schedule, the warm-up apart.
+        begun_s: where it begins in the samples' time: the end of the warm-up.
+    """
     good = [sample for sample in samples if sample.code == "OK"]
-    begun = min((sample.intended_s for sample in samples), default=0.0)
-    sent_until = max((sample.intended_s for sample in samples), default=0.0)
-    ended = max((sample.finished_s for sample in good), default=sent_until)
+    ended = max((sample.finished_s for sample in good), default=0.0)
     return Summary(
-        offered_rate=len(samples) / max(sent_until - begun, 1e-9),
-        goodput=len(good) / max(ended - begun, 1e-9),
+        offered_rate=len(samples) / seconds,
+        goodput=len(good) / max(seconds, ended - begun_s),
         latency=percentiles([sample.latency_s for sample in good]),
         uncorrected=percentiles([sample.service_s for sample in good]),
         codes=dict(Counter(sample.code for sample in samples)),

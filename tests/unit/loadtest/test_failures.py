@@ -42,8 +42,8 @@ async def test_an_error_of_the_generator_itself_is_counted_in_both_loops() -> No
         generator = Generator(Access(target), [])
         closed = await generator.closed([RequestMaker(work, [])], 2, 0.1)
         opened = await generator.run(scenario(work), 10)
-    assert summarise(opened).codes == {"ZeroDivisionError": 5}
-    assert summarise(closed).codes == {"ZeroDivisionError": 2}
+    assert summarise(opened, 1).codes == {"ZeroDivisionError": 5}
+    assert summarise(closed, 1).codes == {"ZeroDivisionError": 2}
 
 
 def test_photos_of_phones_are_found_whatever_their_suffix_is(tmp_path: Path) -> None:
@@ -64,5 +64,5 @@ def test_without_a_folder_the_photo_is_of_a_phones_size() -> None:
 
 
 def test_a_run_without_samples_has_a_report_that_says_so() -> None:
-    text = page(load_scenario("create-web"), summarise([]), [], describe())
+    text = page(load_scenario("create-web"), summarise([], 1), [], describe())
     assert "No request was sent after the warm-up" in text

@@ -22,11 +22,22 @@ async def test_capacity_is_that_of_the_mix_and_not_of_its_first_kind() -> None:
     scenario = Scenario(name="t", description="", work=work)
     servicer = FakeServicer(takes_s=0.01)
     async with serving(servicer) as target:
-        found = await capacity(Generator(Access(target), [b"x"]), scenario, [b"x"], seconds=1.5)
+        generator = Generator(Access(target), [b"x"])
+        found = await capacity(generator, scenario, [b"x"], seconds=1.5, most=8)
     calls = {rpc: count for (rpc, _), count in servicer.callers.items()}
     assert calls["Verify"] > 1.5 * calls["Matte"]
     # Eight at once for 0.01 or 0.1 s: 103 a second of the mix, 800 a second of mattes alone.
-    assert found < 200
+    assert found.rate < 200
+
+
+async def test_capacity_is_looked_for_with_as_many_requests_as_the_service_can_use() -> None:
+    scenario = Scenario(name="t", description="", work=(Work(kind="matte"),))
+    servicer = FakeServicer(takes_s=0.2, most=20)
+    async with serving(servicer) as target:
+        found = await capacity(Generator(Access(target), [b"x"]), scenario, [b"x"], seconds=1.0)
+    # Eight at once are 40 a second, twenty 100; more are refused.
+    assert found.concurrency in (16, 32)
+    assert found.rate > 60
 
 
 async def test_both_loops_call_with_the_key_of_the_works_tenant() -> None:

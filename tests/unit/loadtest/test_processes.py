@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 
-from loadtest.processes import Usage
+from loadtest.processes import MemoryReading, Usage, watch
 
 
 class Counting(Usage):
@@ -41,3 +45,30 @@ def test_pages_are_counted_only_when_memory_reaches_a_new_height() -> None:
     assert usage.peak_mb == 0
     usage.note_peak()
     assert usage.peak_mb > 0
+
+
+class Restarting(Usage):
+    """Ends a child between the listing of processes and their reading, every other time."""
+
+    taken = 0
+
+    def _tree(self) -> list[psutil.Process]:
+        found = super()._tree()
+        self.taken += 1
+        if self.taken % 2:
+            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            found.append(psutil.Process(child.pid))
+            child.communicate()
+        return found
+
+
+async def test_a_process_that_ends_does_not_end_the_watch() -> None:
+    readings: list[MemoryReading] = []
+    usage = Restarting(os.getpid())
+    watching = asyncio.create_task(watch(usage, 0.01, readings))
+    async with asyncio.timeout(20):
+        while usage.taken < 6:
+            assert not watching.done()
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    assert len(readings) in (2, 3)
