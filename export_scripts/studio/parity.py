@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Parity:
         absolute: largest absolute difference.
         relative: largest difference over the largest magnitude of that output.
         rows: largest absolute difference between a row in a batch and the row alone.
+
+    All are infinite where a value is not finite.
     """
 
     absolute: float
@@ -101,6 +104,9 @@ def measure(model: StudioModel, path: Path, precision: Precision, batch: int = 2
     alone = runtime(path, {name: array[:1] for name, array in feed.items()})
     absolute = relative = rows = 0.0
     targets = [reference.numpy().astype(np.float64) for reference in references]
+    # Float16 overflows to what is no number, which compares as neither far nor near.
+    if not all(np.isfinite(values).all() for values in (*targets, *found, *alone)):
+        return Parity(math.inf, math.inf, math.inf)
     if model.unordered and precision is not Precision.FLOAT32:
         targets = follow_order(targets, [output.astype(np.float64) for output in found])
     for target, output, single in zip(targets, found, alone, strict=True):

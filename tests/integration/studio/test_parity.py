@@ -25,7 +25,7 @@ from export_scripts.studio.onnx_export import (  # noqa: E402
     opset_of,
 )
 from export_scripts.studio.sizes import NARROW, vae_of  # noqa: E402
-from export_scripts.studio.spec import Precision  # noqa: E402
+from export_scripts.studio.spec import Port, Precision, StudioModel  # noqa: E402
 
 
 def narrow(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -171,3 +171,27 @@ def test_a_picture_goes_through_encoder_steps_and_decoder(
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
     assert capsys.readouterr().out.count("peak") == 4
+
+
+def test_a_graph_whose_answer_is_no_number_is_infinitely_far(tmp_path: Path) -> None:
+    # 0/0 for one value of 256: what float16 makes of an overflow.
+    onnx.save(
+        graph_of(
+            [
+                helper.make_node("Div", ["x", "x"], ["one"]),
+                helper.make_node("Mul", ["one", "x"], ["y"]),
+            ]
+        ),
+        tmp_path / "model.onnx",
+    )
+    numbers = torch.linspace(1, 2, 4 * 64).reshape(4, 64)
+    broken = numbers.clone()
+    broken[3, 7] = 0
+    ports = (Port("x", "FP32", (64,)),)
+    for given, expected in ((numbers, 0.0), (broken, float("inf"))):
+        model = StudioModel(
+            "toy", torch.nn.Identity(), ports, ports, lambda _, x=given: (x,), {}, 4, 4,
+            (Precision.FLOAT32,),
+        )  # fmt: skip
+        found = parity.measure(model, tmp_path / "model.onnx", Precision.FLOAT32)
+        assert found.relative == pytest.approx(expected, abs=1e-6)
