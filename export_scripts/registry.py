@@ -3,8 +3,9 @@
 A network module (``export_scripts.networks.<model>``) offers ``build() -> nn.Module``,
 ``serving(net) -> nn.Module``, ``example_inputs(batch) -> tuple[Tensor, ...]`` and the constants
 ``INPUT_NAMES``, ``OUTPUT_NAMES``, ``DYNAMIC_AXES``, ``OPSET``; optionally ``TOLERANCE``, a dict
-with any of the keys ``onnx`` and ``bf16`` (``export_scripts.onnx_tools.Tolerance``). An evaluation
-module (``export_scripts.evaluation.<model>``) offers
+with any of the keys ``onnx`` and ``bf16`` (``export_scripts.onnx_tools.Tolerance``), and
+``bf16_error(outputs, references) -> float``, where a relative error would say nothing. An
+evaluation module (``export_scripts.evaluation.<model>``) offers
 ``evaluate(data, teachers, repository) -> list[Metric]``.
 """
 
