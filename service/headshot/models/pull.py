@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import shutil
+import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,7 +23,15 @@ from headshot.models.licences import LicenceMode, check_checkpoint, check_conten
 from headshot.models.manifest import Checkpoint, Manifest
 
 _CHUNK = 1 << 20
-_NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+# A TLS connection that breaks while it is read is none of the others.
+_NETWORK_ERRORS = (
+    urllib.error.URLError,
+    http.client.HTTPException,
+    ConnectionError,
+    TimeoutError,
+    ssl.SSLError,
+)
+_LONGEST_PAUSE_S = 30.0
 
 Progress = Callable[[Checkpoint, int, int | None], None]
 """Called with (checkpoint, bytes so far, total bytes or None)."""
@@ -51,6 +61,8 @@ class PullOptions:
             `path` or under their bare file name.
         timeout_s: seconds without a byte before the connection counts as dead.
         attempts: connections in a row that may fail without bringing a byte.
+        pause_s: seconds before the first of them is made again; twice as long each time, or what
+            the source asks for (Retry-After), at most 30.
 
     """
 
@@ -58,6 +70,7 @@ class PullOptions:
     offline: Path | None = None
     timeout_s: float = 30.0
     attempts: int = 4
+    pause_s: float = 1.0
 
 
 def sha256_of(path: Path) -> str:
@@ -115,13 +128,26 @@ def pull(
 
     Raises:
         LicenceError: the licence mode does not allow the file.
-        PullError: not found, connection lost for good, or another content than pinned.
+        PullError: not found, connection lost for good, another content than pinned, or the file
+            cannot be read or written here.
 
     """
     options = options or PullOptions()
     check_checkpoint(checkpoint, mode)
     check_content(checkpoint.sha256, mode, manifest)
-    target = folder / checkpoint.path
+    try:
+        return _pull(checkpoint, folder / checkpoint.path, folder, options, progress)
+    except OSError as error:
+        raise PullError(f"{checkpoint.name}: {error.strerror or error}") from error
+
+
+def _pull(
+    checkpoint: Checkpoint,
+    target: Path,
+    folder: Path,
+    options: PullOptions,
+    progress: Progress | None,
+) -> Path:
     if state_of(checkpoint, folder, check_hash=True) is State.PRESENT:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,8 +202,10 @@ def _download(
             if error.code < 500 and error.code != http.HTTPStatus.TOO_MANY_REQUESTS:
                 raise PullError(f"{checkpoint.name}: HTTP {error.code} from {url}") from error
             cause: Exception = error
+            asked_s = _retry_after(error)
         except _NETWORK_ERRORS as error:
             cause = error
+            asked_s = 0.0
         else:
             return
         failures = 0 if _size(part) > before else failures + 1
@@ -186,6 +214,15 @@ def _download(
                 f"{checkpoint.name}: {failures} connections in a row brought nothing; "
                 f"{_size(part)} bytes are kept and the next pull goes on from there"
             ) from cause
+        if failures or asked_s:
+            pause_s = options.pause_s * 2 ** max(failures - 1, 0)
+            time.sleep(min(max(asked_s, pause_s), _LONGEST_PAUSE_S))
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float:
+    """Return the seconds that the source asks to wait, 0 where it names none (or a date)."""
+    told = error.headers.get("Retry-After", "")
+    return float(told) if told.isdigit() else 0.0
 
 
 def _download_once(

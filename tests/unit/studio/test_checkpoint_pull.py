@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import os
 import re
+import ssl
 import threading
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,11 +24,13 @@ from headshot.models.licences import (
 from headshot.models.manifest import Checkpoint, Manifest, load_manifest
 from headshot.models.pull import PullError, PullOptions, State, pull, source_url, state_of
 
+from tests.unit.security.certificates import Authority
+
 CONTENT = bytes(range(256)) * 12_000  # 3 MB, so that a pull takes several reads
 
 
 class FileServer(http.server.ThreadingHTTPServer):
-    """Serves CONTENT; can drop the line, ignore ranges, or answer with an error."""
+    """Serves CONTENT; can drop the line, break TLS, ignore ranges, or answer with an error."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -32,6 +38,8 @@ class FileServer(http.server.ThreadingHTTPServer):
         self.drop_after: list[int] = []
         self.ranges = True
         self.statuses: list[int] = []
+        self.retry_after = ""
+        self.times: list[float] = []
         self.body = CONTENT
 
     @property
@@ -45,8 +53,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requests.append((self.path, wanted))
+        self.server.times.append(time.monotonic())
         if self.server.statuses:
-            self.send_error(self.server.statuses.pop(0))
+            self.send_response(self.server.statuses.pop(0))
+            if self.server.retry_after:
+                self.send_header("Retry-After", self.server.retry_after)
+            self.end_headers()
             return
         start = 0
         if wanted and self.server.ranges:
@@ -65,6 +77,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.server.drop_after:
             body = body[: self.server.drop_after.pop(0)]
         self.wfile.write(body)
+        if isinstance(self.connection, ssl.SSLSocket) and len(body) < len(CONTENT) - start:
+            os.write(self.connection.fileno(), b"no TLS record " * 64)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -164,9 +178,55 @@ def test_a_server_that_brings_nothing_is_given_up_and_the_part_is_kept(
             checkpoint(f"{server.url}/toy"),
             tmp_path,
             manifest,
-            options=PullOptions(attempts=3),
+            options=PullOptions(attempts=3, pause_s=0.01),
         )
     assert (tmp_path / "upscaler" / "toy.pth.part").stat().st_size == 1_000_000
+
+
+def test_a_source_that_asks_for_a_pause_gets_it(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.statuses, server.retry_after = [429], "1"
+    options = PullOptions(pause_s=0.0)
+    pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest, options=options)
+    first, second = server.times
+    assert second - first >= 1.0
+
+
+def test_each_pause_is_twice_as_long_as_the_one_before(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    server.statuses = [503, 503, 503]
+    options = PullOptions(pause_s=0.1)
+    pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest, options=options)
+    gaps = [later - sooner for sooner, later in pairwise(server.times)]
+    assert all(gap >= pause for gap, pause in zip(gaps, (0.1, 0.2, 0.4), strict=True))
+
+
+def test_a_tls_connection_that_breaks_is_resumed(
+    server: FileServer, manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority()
+    certificate, key = authority.issue("server").write(tmp_path, "server")
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(authority.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.drop_after = [1_000_000]
+    file = checkpoint(f"https://localhost:{server.server_port}/toy")
+    path = pull(file, tmp_path, manifest, options=PullOptions(pause_s=0.01))
+    assert path.read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_a_sentence(
+    server: FileServer, manifest: Manifest, tmp_path: Path
+) -> None:
+    (tmp_path / "upscaler").write_bytes(b"a file where the folder should be")
+    with pytest.raises(PullError, match=r"toy: .*(exists|directory)"):
+        pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest)
 
 
 def test_other_content_than_pinned_is_thrown_away(
@@ -191,8 +251,9 @@ def test_a_missing_file_is_told_at_once_and_a_server_error_is_tried_again(
     server: FileServer, manifest: Manifest, tmp_path: Path
 ) -> None:
     server.statuses = [503, 404]
+    options = PullOptions(pause_s=0.01)
     with pytest.raises(PullError, match="HTTP 404"):
-        pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest)
+        pull(checkpoint(f"{server.url}/toy"), tmp_path, manifest, options=options)
     assert len(server.requests) == 2
 
 
