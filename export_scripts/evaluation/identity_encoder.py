@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,24 @@ def read_pairs(path: Path) -> tuple[list[tuple[str, str, bool]], int]:
             one, a, two, b = words
             pairs.append((f"{one}_{int(a):04d}", f"{two}_{int(b):04d}", False))
     return pairs, folds
+
+
+def protocol_scores(
+    embedding: Mapping[str, Embeddings], pairs: Sequence[tuple[str, str, bool]]
+) -> Floats:
+    """Return the cosine of each pair (image, image, same person).
+
+    A pair with a face that was not found is not left out: it gets the wrong answer's score, -1 for
+    one person and 1 for two.
+    """
+    return np.array(
+        [
+            float(embedding[a] @ embedding[b])
+            if a in embedding and b in embedding
+            else (-1.0 if same else 1.0)
+            for a, b, same in pairs
+        ]
+    )
 
 
 def ten_fold_accuracy(scores: Floats, same: npt.NDArray[np.bool_], folds: int = 10) -> Floats:
@@ -121,13 +140,7 @@ def _lfw(folder: Path, encoder: Encoder, folds_used: int) -> list[Metric]:
     known = [(a, b, s) for a, b, s in pairs if a in rows and b in rows]
     used = sorted({n for a, b, _ in known for n in (a, b)})
     embedding = dict(zip(used, encoder(np.asarray(crops[[rows[n] for n in used]])), strict=True))
-    # A face that was not found is a wrong answer, not a pair to leave out: it scores zero.
-    scores = np.array(
-        [
-            float(embedding[a] @ embedding[b]) if a in embedding and b in embedding else 0.0
-            for a, b, _ in pairs
-        ]
-    )
+    scores = protocol_scores(embedding, pairs)
     same = np.array([s for _, _, s in pairs])
     accuracy = 100 * ten_fold_accuracy(scores, same, folds_used)
     rate = 100 * true_accept_rate(scores[same], scores[~same], FALSE_MATCH_RATE)

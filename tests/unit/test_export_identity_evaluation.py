@@ -18,6 +18,7 @@ from export_scripts.datasets.identity_split import held_out, is_calibration
 from export_scripts.evaluation.identity_encoder import (
     configured_threshold,
     pair_scores,
+    protocol_scores,
     read_pairs,
     skin_tone_angle,
     ten_fold_accuracy,
@@ -62,6 +63,14 @@ def test_the_true_accept_rate_counts_genuine_scores_above_the_impostors() -> Non
     impostor = np.linspace(0, 0.5, 1000)
     genuine = np.array([0.4, 0.6, 0.7, 0.9])
     assert true_accept_rate(genuine, impostor, 1e-3) == 0.75
+
+
+def test_a_face_that_was_not_found_is_wrong_for_one_person_and_for_two() -> None:
+    embedding = {"a": np.array([1, 0], np.float32), "b": np.array([0.6, 0.8], np.float32)}
+    pairs = [("a", "b", True), ("a", "gone", True), ("gone", "b", False)]
+    scores = protocol_scores(embedding, pairs)
+    assert scores == pytest.approx([0.6, -1.0, 1.0])
+    assert [s >= 0.3 for s in scores] == [True, False, True]
 
 
 def test_pair_scores_are_split_by_person() -> None:
