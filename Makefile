@@ -80,13 +80,23 @@ lock: $(VENV)/.installed  ## Renew the pinned, hashed requirements (needs uv)
 	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) -c requirements/runtime.txt pyproject.toml requirements/train.in requirements/torch.txt -o requirements/train.txt
 	@$(COMPILE) $(TORCH_CUDA:%=--no-emit-package %) requirements/export.in requirements/torch.txt -o requirements/export.txt
 	@$(COMPILE) $(TORCH_PLAIN:%=--no-emit-package %) -c requirements/export.txt requirements/torch.txt -o requirements/torch-cuda.txt
+	@for name in build audit; do $(COMPILE) requirements/$$name.in -o requirements/$$name.txt; done
+	@$(COMPILE) -c requirements/dev.txt requirements/loadgen.in -o requirements/loadgen.txt
 	@$(COMPILE) --no-emit-package opencv-python -c requirements/export.txt requirements/research.in -o requirements/research.txt
 
-audit: $(VENV)/.installed  ## Check the pinned packages against the advisory database (needs the network)
-	@$(BIN)/python $(PIP) install pip-audit && $(BIN)/pip-audit --require-hashes -r requirements/runtime.txt
+.venv-audit/.installed: requirements/audit.txt
+	@$(PYTHON) -m venv .venv-audit
+	@.venv-audit/bin/python $(PIP) install --require-hashes -r requirements/audit.txt
+	@touch $@
+
+# torch.txt has no hash; torch-cuda.txt pins the same PyTorch with one.
+AUDITED := $(filter-out requirements/torch.txt,$(sort $(wildcard requirements/*.txt))) service/headshot/triton/server-requirements.txt
+
+audit: .venv-audit/.installed  ## Check all pinned packages against the advisory database (needs the network)
+	@failed=0; for file in $(AUDITED); do echo "$$file"; .venv-audit/bin/pip-audit --disable-pip --require-hashes -r "$$file" || failed=1; done; exit $$failed
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-train .venv-export .cache out build
+	rm -rf $(VENV) .venv-train .venv-export .venv-audit .cache out build
 
 bench: setup  ## Floor, service, plain pipeline and FastAPI on the same files: one table
 	@$(BIN)/python -m loadtest.bench $(ARGS)

@@ -1,6 +1,6 @@
 """MLPerf LoadGen against a running service, Server and Offline: a cross-check of our generator.
 
-    pip install -r requirements/loadgen.txt
+    pip install --require-hashes -r requirements/loadgen.txt
     python -m loadtest.loadgen --target 127.0.0.1:8051 --scenario server --qps 2
 
 LoadGen calls back from a C++ thread; the requests themselves run on an event loop of their own.

@@ -5,12 +5,12 @@ ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
-COPY requirements/runtime.txt requirements/runtime.txt
+COPY requirements/runtime.txt requirements/build.txt requirements/
 RUN python -m venv /opt/headshot \
     && /opt/headshot/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md ./
 COPY service service
-RUN /opt/headshot/bin/pip install --no-cache-dir "setuptools==80.9.0" \
+RUN /opt/headshot/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt \
     && /opt/headshot/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM ${PYTHON_IMAGE}

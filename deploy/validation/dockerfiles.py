@@ -117,8 +117,11 @@ def _check_run(item: Instruction, say: Say) -> None:
     ):
         say(item, "apt-get install without --no-install-recommends or without cleaning up")
     for command in item.value.split("&&"):
-        if "pip install" in command and " -r " in command and "--require-hashes" not in command:
-            say(item, "pip install -r without --require-hashes")
+        # Only the package itself, which lies here, has no hash to compare.
+        if "pip install" in command and not (
+            "--require-hashes" in command or command.rstrip().endswith(" .")
+        ):
+            say(item, "pip install of packages without --require-hashes")
 
 
 def _check_exec_form(item: Instruction, say: Say) -> None:

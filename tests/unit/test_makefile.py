@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def checkout(tmp_path: Path) -> Path:
         "requirements/dev.txt",
         "requirements/train.txt",
         "requirements/torch.txt",
+        "requirements/audit.txt",
         "pyproject.toml",
         "service/headshot/triton/server-requirements.txt",
     ):
@@ -30,13 +32,18 @@ def checkout(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     shutil.copy(ROOT / "Makefile", folder)
-    for name in (".venv/bin/headshot", ".venv/bin/python", ".venv-train/bin/python"):
+    for name in (
+        ".venv/bin/headshot",
+        ".venv/bin/python",
+        ".venv-train/bin/python",
+        ".venv-audit/bin/pip-audit",
+    ):
         program = folder / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(TOLD)
         program.chmod(0o755)
     (folder / ".cache" / "triton").mkdir(parents=True)
-    for name in (".venv", ".venv-train"):
+    for name in (".venv", ".venv-train", ".venv-audit"):
         (folder / name / ".installed").touch()
     return folder
 
@@ -101,3 +108,24 @@ def test_folders_with_spaces_reach_scripts_whole(
     make(checkout, "setup")
     told = make(checkout, target, *(f"{name}={value}" for name, value in given.items()))
     assert told[-len(expected) :] == expected
+
+
+def test_the_audit_looks_at_every_pinned_file(checkout: Path) -> None:
+    told = make(checkout, "audit")
+    audited = {line for before, line in pairwise(told) if before == "-r"}
+    assert audited == {
+        "requirements/audit.txt",
+        "requirements/dev.txt",
+        "requirements/train.txt",
+        "service/headshot/triton/server-requirements.txt",
+    }
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name
+)
+def test_every_pin_but_one_has_a_hash(file: Path) -> None:
+    text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    bare = [line for line in text.splitlines() if "==" in line and "--hash=" not in line]
+    bare = [line for line in bare if not line.lstrip().startswith("#")]
+    assert bare == ([] if file.name != "torch.txt" else ["torch==2.13.0"])

@@ -39,6 +39,7 @@ def test_a_dockerfile_has_no_problems(path: Path) -> None:
         ("FROM python:3.12\nUSER 1\nCOPY nothing-here /x\nENTRYPOINT ['a']", "build context"),
         ("FROM python:3.12\nUSER 1\nADD x /x\nENTRYPOINT ['a']", "ADD is not used"),
         ("FROM python:3.12\nRUN pip install -r a.txt\nUSER 1\nENTRYPOINT ['a']", "require-hashes"),
+        ("FROM python:3.12\nRUN pip install a==1\nUSER 1\nENTRYPOINT ['a']", "require-hashes"),
         ("FROM python:3.12\nRUN apt-get install x\nUSER 1\nENTRYPOINT ['a']", "cleaning up"),
         ("FROM python:3.12\nUSER 1\nRUN a && \\", "continued line"),
     ],
@@ -52,7 +53,7 @@ def test_a_bad_dockerfile_is_named(tmp_path: Path, text: str, problem: str) -> N
 def test_the_gateway_image_has_the_packages_of_every_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     dockerfile = (DEPLOY / "docker" / "gateway.Dockerfile").read_text()
-    (pinned,) = re.findall(r"--require-hashes -r (\S+)", dockerfile)
+    pinned, _tools = re.findall(r"--require-hashes -r (\S+)", dockerfile)
     installed = set(re.findall(r"^([\w-]+)==", (ROOT / pinned).read_text(), re.MULTILINE))
     wanted = {
         re.split(r"[<>=]", item)[0]
