@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("tqdm", reason="training environment only: requirements/train.txt")
+
 from export_scripts.evaluation.face_detector import Tally, london
 
 
