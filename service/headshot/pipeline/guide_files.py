@@ -40,7 +40,8 @@ class GuideHead(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,47}$")]
-    version: Annotated[str, Field(pattern=r"^\d{1,4}\.\d{1,4}$")]
+    # No leading zeros: 1.01 and 1.1 would be two versions of which neither is newer.
+    version: Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})$")]
     studio: StudioGuide
 
     @field_validator("version", mode="before")
@@ -77,7 +78,11 @@ def load_guides(kind: type[GuideT], extra_dir: Path | None = None) -> tuple[Guid
         if not folder.is_dir():
             raise StyleError(f"the style folder {folder.name!r} does not exist")
         for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
-            guide = parse_guide(kind, path.read_text(encoding="utf-8"), path.name)
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                raise StyleError(f"{path.name}: a style guide is UTF-8 text") from None
+            guide = parse_guide(kind, text, path.name)
             key = (guide.id, guide.version)
             if key in found:
                 raise StyleError(
@@ -140,6 +145,10 @@ class _StrictLoader(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is plain text, no list or mapping", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} occurs twice", key_node.start_mark

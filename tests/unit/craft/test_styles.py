@@ -133,6 +133,24 @@ def test_a_bad_value_is_told_with_its_file_and_path(old: str, new: str, message:
     assert caught.value.message.startswith("x.yaml: ")
 
 
+@pytest.mark.parametrize("version", ["1.01", "01.1", "1.00", "1.10.1", "1"])
+def test_a_version_is_written_in_one_way_only(version: str) -> None:
+    with pytest.raises(StyleError, match=r"^x\.yaml: version: "):
+        parse_style(MINIMAL.replace('"1.0"', f'"{version}"'), "x.yaml")
+
+
+@pytest.mark.parametrize("key", ["[a, b]", "{a: 1}", "!!set {a}"])
+def test_a_key_that_is_no_text_is_told_with_its_file_and_line(key: str) -> None:
+    with pytest.raises(StyleError, match=r"^x\.yaml in line 8: a key is plain text"):
+        parse_style(f"{MINIMAL}? {key}\n: 3\n", "x.yaml")
+
+
+def test_a_guide_that_is_not_utf_8_is_told_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_bytes(MINIMAL.replace("Our look", "Caf\xe9").encode("latin-1"))
+    with pytest.raises(StyleError, match=r"^acme\.yaml: a style guide is UTF-8 text$"):
+        load_styles(tmp_path)
+
+
 def test_every_mistake_of_a_guide_is_told_at_once() -> None:
     with pytest.raises(StyleError) as caught:
         parse_style(MINIMAL + "retouch: heavy\nframing: {eye_line: 2}\n", "x.yaml")
