@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.errors import VerificationFailedError
-from headshot.imaging import matte as mattes
 from headshot.imaging import tone
 from headshot.imaging.crops import LEAST_LONGER_SIDE
 from headshot.imaging.decode import DecodeLimits
@@ -277,8 +276,7 @@ class Maker:
             return None
 
         def alpha() -> Image:
-            refined = mattes.refine_alpha(mattes.clean(draft.alpha_small), draft.candidate.image)
-            return np.rint(refined * 255).astype(np.uint8)
+            return np.rint(draft.person.alpha * 255).astype(np.uint8)
 
         return Intermediates(
             framed.reference,

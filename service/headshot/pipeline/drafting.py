@@ -38,7 +38,6 @@ class Draft:
 
     Attributes:
         candidate: the chosen one.
-        alpha_small: uint8 [h, w], its matte at the network's resolution.
         person: toned and cut out at canvas size.
         ground: the concrete background.
         square: uint8 [h, w, 3], the composed picture.
@@ -48,7 +47,6 @@ class Draft:
     """
 
     candidate: Candidate
-    alpha_small: Image
     person: Person
     ground: BackgroundChoice
     square: Image
@@ -147,7 +145,7 @@ class Drafting:
                 self.plan.seed,
                 verification.second,
             )
-        return Draft(candidate, alpha_small, person, ground, square, whole, verification, report)
+        return Draft(candidate, person, ground, square, whole, verification, report)
 
     async def _cut_out(self, call: Call, image: Image, alpha_small: Image) -> Person:
         """Tone the candidate and cut it out; what shows of it begins to be enlarged meanwhile."""
