@@ -299,6 +299,8 @@ def judge(
     canvas = person.frame.canvas
     _, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
     matrix = crop.matrix(size)
+    # The photo is turned, never stretched: one column tells the scale.
+    on_canvas = float(np.hypot(*person.frame.matrix[:, 0]))
     same = spec.kind == "blur"
     ground = None if same else backdrop.render(spec, size, seed=seed)
     return measure(
@@ -311,6 +313,7 @@ def judge(
         threshold=threshold,
         second_similarity=second[0] if second else None,
         second_threshold=second[1] if second else None,
+        enlargement=on_canvas * float(matrix[0, 0]),
         bounds=bounds,
         circle_margin=person.frame.spec.circle_margin,
     )

@@ -92,6 +92,15 @@ def person_alpha(canvas: int = 640, *, strands: bool = True) -> F32:
     return np.asarray(cv2.GaussianBlur(big, (0, 0), canvas / 640), np.float32) / np.float32(255)
 
 
+def leaning(image: U8, landmarks: F32, degrees: float) -> tuple[U8, F32]:
+    """Return a photo turned about the face, anticlockwise, and the landmarks in it."""
+    x, y = landmarks.mean(axis=0)
+    matrix = cv2.getRotationMatrix2D((float(x), float(y)), degrees, 1.0)
+    turned = cv2.warpAffine(image, matrix, image.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
+    points = landmarks @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(turned, np.uint8), np.asarray(points, np.float32)
+
+
 def plain(colour: tuple[int, int, int], canvas: int = 640) -> U8:
     """Return a picture of one colour."""
     image = np.empty((canvas, canvas, 3), np.uint8)

@@ -65,7 +65,9 @@ def framing(landmarks: NDArray[np.floating], alpha: F32, *, circle_margin: float
     )
 
 
-def small_contrast(result: U8, landmarks: NDArray[np.floating], alpha: F32, side: int) -> float:
+def small_contrast(
+    result: U8, landmarks: NDArray[np.floating], alpha: F32, side: int
+) -> float | None:
     """Return how far the face stands out from the background beside it, at avatar size.
 
     The picture is brought to `side` pixels; CIE76 difference of the median face colour and the mean
@@ -77,6 +79,10 @@ def small_contrast(result: U8, landmarks: NDArray[np.floating], alpha: F32, side
         landmarks: [5, 2] in its pixels.
         alpha: float32 [h, w].
         side: 48 or 32.
+
+    Returns:
+        The difference; 0 where the matte leaves the face out, None where there is no background
+        beside it to stand out from.
     """
     ratio = side / result.shape[1]
     size = (side, max(4, round(result.shape[0] * ratio)))
@@ -89,7 +95,9 @@ def small_contrast(result: U8, landmarks: NDArray[np.floating], alpha: F32, side
     near = cv2.dilate((matte > 0.5).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
     beside = near & (matte < 0.1)
     beside[: max(0, round(shape_of(points).crown_y - 0.2 * side))] = False
-    if not face.any() or not beside.any():
+    if not beside.any():
+        return None
+    if not face.any():
         return 0.0
     difference = np.median(lab[face], axis=0) - lab[beside].mean(axis=0)
     difference[1:] *= 0.5

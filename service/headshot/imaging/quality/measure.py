@@ -12,7 +12,14 @@ from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.framing_model import FramingSpec
 from headshot.imaging.pose import face_angles
 from headshot.imaging.quality import context, ofiq, realism
-from headshot.imaging.quality.report import DEFAULT_BOUNDS, Bounds, Layer, Measure, QualityReport
+from headshot.imaging.quality.report import (
+    DEFAULT_BOUNDS,
+    LIT_UNDER_EXPOSURE,
+    Bounds,
+    Layer,
+    Measure,
+    QualityReport,
+)
 from headshot.imaging.skin import change_between, read_skin
 
 _SIDE = 640
@@ -25,7 +32,7 @@ class _Sheet:
         unknown = sorted(set(bounds) - set(DEFAULT_BOUNDS))
         if unknown:
             raise ValueError(f"no such measure: {', '.join(unknown)}")
-        self._bounds = {**DEFAULT_BOUNDS, **bounds}
+        self._asked = bounds
         self.measures: list[Measure] = []
 
     def add(
@@ -36,8 +43,10 @@ class _Sheet:
         *,
         component: int | None = None,
         standard: str = "",
+        usual: Bounds | None = None,
     ) -> None:
-        limits = self._bounds[name]
+        """Add a measure; `usual` passes where the style says nothing, None for DEFAULT_BOUNDS."""
+        limits = self._asked.get(name) or usual or DEFAULT_BOUNDS[name]
         layer = Layer(name.split(".", 1)[0])
         held = limits.holds(value)
         self.measures.append(Measure(name, layer, value, unit, limits, held, component, standard))
@@ -55,6 +64,7 @@ def measure(
     second_similarity: float | None = None,
     second_threshold: float | None = None,
     compressed: U8 | None = None,
+    enlargement: float = 1.0,
     circle_margin: float = FramingSpec.circle_margin,
     bounds: Mapping[str, Bounds] | None = None,
 ) -> QualityReport:
@@ -73,6 +83,7 @@ def measure(
         second_threshold: its threshold.
         compressed: the result after its lossy encoding, where the caller has decoded it again;
             compression is measured there, else on the result itself.
+        enlargement: pixels of the result that one pixel of the photo became.
         circle_margin: room between head and inscribed circle, of the side.
         bounds: what the style asks for; the rest is DEFAULT_BOUNDS.
 
@@ -97,7 +108,9 @@ def measure(
     )
     shrunk, _, points, matte, ground = pictures
     _context(sheet, shrunk, points, matte, ground is not None, circle_margin)
-    eyes = ofiq.inter_eye_distance(landmarks, face_angles(landmarks).yaw)
+    # How many pixels the camera gave the face: in the result it only says how it was framed.
+    taken = np.asarray(landmarks, np.float64) / enlargement
+    eyes = ofiq.inter_eye_distance(taken, face_angles(taken).yaw)
     sheet.add(
         "context.inter_eye_distance",
         eyes.value,
@@ -163,17 +176,24 @@ def _realism(
     add("realism.texture_kept", kept.texture, "ratio")
     add("realism.detail_kept", kept.detail, "ratio")
     add("realism.noise", realism.noise(result, alpha), "levels")
-    light = ofiq.face_light(result, landmarks)
+    light = ofiq.face_light(result, landmarks, alpha)
     for name, part, unit, standard in (
         ("luminance_mean", light.mean, "fraction", "LuminanceMean"),
         ("luminance_variance", light.variance, "", "LuminanceVariance"),
         ("dynamic_range", light.dynamic_range, "bits", "DynamicRange"),
-        ("under_exposure", light.under_exposure, "fraction", "UnderExposurePrevention"),
         ("over_exposure", light.over_exposure, "fraction", "OverExposurePrevention"),
         ("illumination_uniformity", light.uniformity, "fraction", "IlluminationUniformity"),
         ("natural_colour", ofiq.natural_colour(result, landmarks), "CIELAB", "NaturalColour"),
     ):
         add(f"realism.{name}", part.value, unit, component=part.component, standard=standard)
+    add(
+        "realism.under_exposure",
+        light.under_exposure.value,
+        "fraction",
+        component=light.under_exposure.component,
+        standard="UnderExposurePrevention",
+        usual=LIT_UNDER_EXPOSURE if light.lit else None,
+    )
     add("realism.clipping", realism.clipping(result, landmarks), "fraction")
     before, after = (read_skin(image, landmarks, alpha) for image in (reference, result))
     change = change_between(before, after)
@@ -208,7 +228,8 @@ def _context(
     add("context.circle_overflow", frame.circle_overflow, "fraction")
     for side in (48, 32):
         value = context.small_contrast(result, landmarks, alpha, side)
-        add(f"context.contrast_{side}", value, "CIELAB")
+        if value is not None:
+            add(f"context.contrast_{side}", value, "CIELAB")
     ground = ofiq.background_uniformity(result, alpha) if replaced else None
     if ground is not None:
         add(

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from headshot.imaging.colorimetry import F32, REC709, U8, srgb_to_linear, to_lab
 from headshot.imaging.face import face_mask, shape_of
 
+# Luminance that the brightest 1% of a face reaches in light, whatever the complexion.
+_LIT = 0.3
+# Levels between the channels of a greyscale photo after the toning of each by itself.
+_COLOURLESS = 2
+
 
 @dataclass(frozen=True)
 class Component:
@@ -44,7 +49,7 @@ def luminance(image: U8) -> U8:
 
 @dataclass(frozen=True)
 class FaceLight:
-    """Luminance components of one face."""
+    """Luminance components of one face, and the luminance, 0..1, that its brightest 1% reaches."""
 
     mean: Component
     variance: Component
@@ -52,15 +57,23 @@ class FaceLight:
     under_exposure: Component
     over_exposure: Component
     uniformity: Component
+    highlight: float
+
+    @property
+    def lit(self) -> bool:
+        """Whether light falls on the face: a dark complexion then has glints all the same."""
+        return self.highlight >= _LIT
 
 
-def face_light(image: U8, landmarks: NDArray[np.floating]) -> FaceLight:
+def face_light(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None = None) -> FaceLight:
     """Return LuminanceMean, LuminanceVariance, DynamicRange, Under/OverExposurePrevention and
     IlluminationUniformity.
 
     Args:
         image: uint8 [h, w, 3].
         landmarks: [5, 2] in its pixels.
+        alpha: float32 [h, w] matte, or None; a bright background beside a narrow face is no
+            light on it.
     """  # noqa: D205
     # The face alone: the rest of the picture counts for nothing here.
     face = shape_of(landmarks)
@@ -71,6 +84,10 @@ def face_light(image: U8, landmarks: NDArray[np.floating]) -> FaceLight:
     landmarks = np.asarray(landmarks, np.float64) - (x0, y0)
     level = luminance(image)
     mask = face_mask(landmarks, (image.shape[1], image.shape[0]))
+    if alpha is not None:
+        person = np.where(alpha[y0:y1, x0:x1] > 0.9, mask, 0)
+        # A matte that misses the face must not decide what its light is.
+        mask = person if np.count_nonzero(person) > 0.3 * np.count_nonzero(mask) else mask
     histogram = cv2.calcHist([level], [0], mask, [256], [0, 256])[:, 0].astype(np.float64)
     histogram /= max(histogram.sum(), 1.0)
     grid = np.arange(256) / 255.0
@@ -80,7 +97,7 @@ def face_light(image: U8, landmarks: NDArray[np.floating]) -> FaceLight:
     entropy = float(-(filled * np.log2(filled)).sum())
     dark = float(histogram[:26].sum())
     bright = float(histogram[247:].sum())
-    left, right = (_normalised(zone) for zone in _zones(level, landmarks))
+    left, right = (_normalised(zone) for zone in _cheeks(level, landmarks))
     overlap = float(np.minimum(left, right).sum())
     return FaceLight(
         mean=Component(
@@ -93,18 +110,33 @@ def face_light(image: U8, landmarks: NDArray[np.floating]) -> FaceLight:
         under_exposure=Component(dark, _clip(120 * (0.832 - sigmoid(dark, 0.92, 0.05)))),
         over_exposure=Component(bright, _clip(1 / (bright + 0.01))),
         uniformity=Component(overlap, _clip(100 * overlap**0.3)),
+        highlight=int(np.searchsorted(np.cumsum(histogram), 0.99)) / 255,
     )
 
 
-def _zones(level: U8, landmarks: NDArray[np.floating]) -> tuple[U8, U8]:
-    """Return the two cheek squares of 0.3 inter-eye distances, half-way from eye to mouth."""
+def _cheeks(image: U8, landmarks: NDArray[np.floating]) -> tuple[U8, U8]:
+    """Return the pixels of both cheek squares, uint8 [n] or [n, 3], left and right as seen.
+
+    Squares of 0.3 inter-eye distances outside of the eyes, half-way down to the mouth, along the
+    axes of the face: the standard reads them on a face with level eyes.
+    """
     face = shape_of(landmarks)
-    side = max(3, int(0.3 * face.inter_eye))
-    drop = round((face.mouth[1] - face.eyes[1]) / 2)
-    (lx, ly), (rx, ry) = np.asarray(landmarks, np.float64)[:2]
+    height, width = image.shape[:2]
+    tilt = math.radians(face.tilt)
+    across, down = (
+        np.array([math.cos(tilt), math.sin(tilt)]),
+        np.array([-math.sin(tilt), math.cos(tilt)]),
+    )
+    drop = float(np.subtract(face.mouth, face.eyes) @ down) / 2
+    steps = np.arange(max(3, int(0.3 * face.inter_eye)))
+    points = np.asarray(landmarks, np.float64)
     cut = []
-    for x, y in ((int(lx) - side, int(ly) + drop), (int(rx), int(ry) + drop)):
-        cut.append(level[max(0, y) : max(0, y) + side, max(0, x) : max(0, x) + side])
+    for eye, outwards in ((points[0], -1 - steps), (points[1], steps)):
+        rows = (drop + steps)[:, None, None] * down
+        places = np.floor(eye + rows + outwards[None, :, None] * across + 0.5).astype(np.int64)
+        x, y = places[..., 0].ravel(), places[..., 1].ravel()
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        cut.append(np.asarray(image[y[inside], x[inside]], np.uint8))
     return cut[0], cut[1]
 
 
@@ -116,22 +148,14 @@ def _normalised(zone: U8) -> NDArray[np.float64]:
 def natural_colour(image: U8, landmarks: NDArray[np.floating]) -> Component:
     """Return NaturalColour: distance of the cheeks' mean a*, b* from the box [5, 25] x [5, 35].
 
-    A picture without any colour has no unnatural one: its distance is 0, as in OFIQ.
+    A face without any colour has no unnatural one: its distance is 0, as in OFIQ, where the whole
+    picture has to be greyscale. Here a greyscale person may stand before a new background.
     """
-    if bool((image == image[..., :1]).all()):
-        return Component(0.0, 100)
-    height, width = image.shape[:2]
-    face = shape_of(landmarks)
-    side = max(3, int(0.3 * face.inter_eye))
-    drop = round((face.mouth[1] - face.eyes[1]) / 2)
-    (lx, ly), (rx, ry) = np.asarray(landmarks, np.float64)[:2]
-    pixels = [
-        image[max(0, y) : min(height, y + side), max(0, x) : min(width, x + side)].reshape(-1, 3)
-        for x, y in ((int(lx) - side, int(ly) + drop), (int(rx), int(ry) + drop))
-    ]
-    joined = np.concatenate(pixels)
+    joined = np.concatenate(_cheeks(image, landmarks))
     if joined.size == 0:
         return Component(100.0, 0)
+    if int(np.ptp(joined, axis=1).max()) <= _COLOURLESS:
+        return Component(0.0, 100)
     _, a, b = (float(v) for v in to_lab(np.asarray(joined, np.uint8)).mean(axis=0))
     if a < 0 or b < 0:
         distance = 100.0
