@@ -47,6 +47,7 @@ class Seen:
         face: the chosen face.
         embedding: float32 [D], unit length.
         weight: weight in the template, above 0.
+        framing: 0..1, how much of head and shoulders the photo holds.
         second: the second recogniser's embedding, None where none is served.
     """
 
@@ -55,6 +56,7 @@ class Seen:
     face: Face
     embedding: Vector
     weight: float
+    framing: float = 1.0
     second: Vector | None = None
 
 
@@ -83,7 +85,7 @@ class SeenSet:
 
     def best(self) -> Seen:
         """Return the photo that the headshot is made from; the first of equals."""
-        return max(self.usable, key=lambda item: (item.weight, -item.index))
+        return max(self.usable, key=lambda item: (item.weight * item.framing, -item.index))
 
 
 @dataclass
@@ -94,6 +96,7 @@ class _Photo:
     given: PhotoInput
     error: PhotoError | None = None
     pixels: Image | None = None
+    original_size: tuple[int, int] | None = None
     faces: int = 0
     face: Face | None = None
     facts: PhotoFacts | None = None
@@ -200,7 +203,7 @@ async def _decode(
     except PhotoError as error:
         photo.error = error
         return
-    photo.pixels = decoded.pixels
+    photo.pixels, photo.original_size = decoded.pixels, decoded.original_size
 
 
 async def _detect(engine: Engine, call: Call, photo: _Photo, fitted: tuple[Image, float]) -> None:
@@ -298,10 +301,19 @@ def _conclude(
     for photo in with_face:
         share = shares[photo.index]
         if share > 0 and photo.pixels is not None and photo.face is not None:
-            if photo.embedding is None:
+            if photo.embedding is None or photo.facts is None:
                 continue
+            framing = capture_advice.framing_share(photo.facts)
             usable.append(
-                Seen(photo.index, photo.pixels, photo.face, photo.embedding, share, photo.second)
+                Seen(
+                    photo.index,
+                    photo.pixels,
+                    photo.face,
+                    photo.embedding,
+                    share,
+                    framing,
+                    photo.second,
+                )
             )
     reports = tuple(
         PhotoReport(
@@ -312,7 +324,7 @@ def _conclude(
             concerns=assessments[photo.index].concerns,
             advice=assessments[photo.index].advice,
             weight=shares.get(photo.index, 0.0),
-            face=photo.face,
+            face=_as_sent(photo),
             similarity=similarities.get(photo.index),
         )
         for photo in photos
@@ -328,6 +340,17 @@ def _conclude(
         [assessments[photo.index] for photo in measured],
     )
     return SeenSet(tuple(usable), reports, advice if strict else ())
+
+
+def _as_sent(photo: _Photo) -> Face | None:
+    """Return the chosen face in pixels of the photo before it was shrunk, None without a face."""
+    if photo.face is None or photo.pixels is None or photo.original_size is None:
+        return None
+    # A side is shrunk to whole pixels, so the two ratios differ a little.
+    ratio = np.divide(photo.original_size, photo.pixels.shape[1::-1]).astype(np.float32)
+    # Edges of a box lie between pixels, landmarks on their centres.
+    landmarks = (photo.face.landmarks + np.float32(0.5)) * ratio - np.float32(0.5)
+    return replace(photo.face, box=photo.face.box * np.tile(ratio, 2), landmarks=landmarks)
 
 
 def _refuse(photos: list[_Photo], reports: tuple[PhotoReport, ...]) -> NoReturn:

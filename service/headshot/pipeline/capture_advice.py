@@ -10,7 +10,11 @@ from itertools import combinations
 import numpy as np
 
 from headshot.imaging.face import shape_of
+from headshot.imaging.framing_model import FramingSpec
 from headshot.pipeline.photo_facts import PhotoFacts, measure_photo, perceptual_hash
+
+# In face units: what is above the hairline.
+_CROWN_TO_HAIRLINE = 0.75
 
 
 class PhotoCode(StrEnum):
@@ -51,9 +55,9 @@ ADVICE: dict[PhotoCode, str] = {
     PhotoCode.TOO_LARGE: "The photo has more bytes or pixels than are allowed; send a smaller one.",
     PhotoCode.NO_FACE: "No face was found; take the photo at arm's length with the face in view.",
     PhotoCode.SEVERAL_FACES: "There are several faces; crop to one person or point at the face.",
-    PhotoCode.FACE_TOO_SMALL: "The face is too small; come closer or send the original photo.",
+    PhotoCode.FACE_TOO_SMALL: "The face is too small; come closer or crop the original photo.",
     PhotoCode.BLURRED: "The face is not sharp; hold the camera still and clean its lens.",
-    PhotoCode.POSE_TOO_STRONG: "The head is turned too far; look towards the camera.",
+    PhotoCode.POSE_TOO_STRONG: "The head is turned or tilted too far; look straight at the camera.",
     PhotoCode.TOO_DARK: "The face is too dark; face a window or turn on a light before you.",
     PhotoCode.TOO_BRIGHT: "The face is burnt out; step out of direct sun or flash.",
     PhotoCode.OTHER_PERSON: "This seems to be another person than in the other photos.",
@@ -86,6 +90,8 @@ class Limits:
     high_yaw: float = 20.0
     max_pitch: float = 40.0
     high_pitch: float = 27.0
+    max_roll: float = 40.0
+    high_roll: float = 18.0
     min_luminance: float = 0.012
     max_burnt: float = 0.40
     high_burnt: float = 0.12
@@ -94,6 +100,9 @@ class Limits:
     low_uniformity: float = 0.12
     frontal_yaw: float = 14.0
     frontal_pitch: float = 24.0
+    frontal_roll: float = 20.0
+    dark_share: float = 0.7
+    shoulders: float = 0.9
     enough_photos: int = 3
     same_picture_bits: int = 5
 
@@ -160,7 +169,9 @@ def _hard(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
         (facts.inter_eye < limits.min_inter_eye, PhotoCode.FACE_TOO_SMALL),
         (facts.sharpness < limits.min_sharpness, PhotoCode.BLURRED),
         (
-            abs(facts.angles.yaw) > limits.max_yaw or abs(facts.angles.pitch) > limits.max_pitch,
+            abs(facts.angles.yaw) > limits.max_yaw
+            or abs(facts.angles.pitch) > limits.max_pitch
+            or abs(facts.angles.roll) > limits.max_roll,
             PhotoCode.POSE_TOO_STRONG,
         ),
         (facts.light.mean.value < limits.min_luminance, PhotoCode.TOO_DARK),
@@ -178,11 +189,17 @@ def _soft(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
         (facts.inter_eye < limits.low_inter_eye, PhotoCode.FACE_TOO_SMALL),
         (facts.sharpness < limits.low_sharpness, PhotoCode.BLURRED),
         (
-            abs(facts.angles.yaw) > limits.high_yaw or abs(facts.angles.pitch) > limits.high_pitch,
+            abs(facts.angles.yaw) > limits.high_yaw
+            or abs(facts.angles.pitch) > limits.high_pitch
+            # What framing cannot level: the headshot comes out askew.
+            or abs(facts.angles.roll) > limits.high_roll,
             PhotoCode.POSE_TOO_STRONG,
         ),
         # A dark complexion in good light has highlights; a face in the dark has none.
-        (light.under_exposure.value > 0.7 and facts.highlight < 0.3, PhotoCode.TOO_DARK),
+        (
+            light.under_exposure.value > limits.dark_share and not light.lit,
+            PhotoCode.TOO_DARK,
+        ),
         (light.over_exposure.value > limits.high_burnt, PhotoCode.TOO_BRIGHT),
         # Sharp features with skin that has no texture: a filter. Both soft: blur.
         (smooth and facts.sharpness >= limits.low_sharpness, PhotoCode.FILTERED),
@@ -197,11 +214,26 @@ def _weight(facts: PhotoFacts, limits: Limits) -> float:
     assert facts.angles is not None
     assert facts.light is not None
     pose = np.cos(np.radians(facts.angles.yaw)) * np.cos(np.radians(facts.angles.pitch))
+    # A little tilt is levelled and costs nothing.
+    askew = max(0.0, abs(facts.angles.roll) - FramingSpec.max_roll)
+    level = np.cos(np.radians(min(90.0, 2 * askew)))
     sharp = min(1.0, facts.sharpness / (2 * limits.low_sharpness))
     large = min(1.0, facts.inter_eye / limits.low_inter_eye)
-    dark = max(0.0, facts.light.under_exposure.value - 0.7) / 0.3
+    dark = max(0.0, facts.light.under_exposure.value - limits.dark_share) / (1 - limits.dark_share)
     lit = 1.0 - 0.5 * dark - 0.5 * min(1.0, facts.light.over_exposure.value / limits.max_burnt)
-    return float(np.clip(pose**2 * (0.3 + 0.7 * sharp) * (0.4 + 0.6 * large) * lit, 0.05, 1.0))
+    looks = pose**2 * level * (0.3 + 0.7 * sharp) * (0.4 + 0.6 * large)
+    return float(np.clip(looks * lit, 0.05, 1.0))
+
+
+def framing_share(facts: PhotoFacts, limits: Limits | None = None) -> float:
+    """Return 0.09..1: how much of head and shoulders the photo holds, 1 where it lacks nothing.
+
+    For the choice of the photo that a headshot is made from; a recogniser needs the face only.
+    """
+    limits = limits or Limits()
+    below = float(np.clip(facts.room_below / limits.shoulders, 0.0, 1.0))
+    above = float(np.clip(1.0 + facts.room_above / _CROWN_TO_HAIRLINE, 0.0, 1.0))
+    return (0.3 + 0.7 * below) * (0.3 + 0.7 * above)
 
 
 def duplicates(facts: Sequence[PhotoFacts], limits: Limits | None = None) -> frozenset[int]:
@@ -263,6 +295,7 @@ def _lacking(used: Sequence[PhotoFacts], limits: Limits) -> list[SetCode]:
             photo.angles is not None
             and abs(photo.angles.yaw) <= limits.frontal_yaw
             and abs(photo.angles.pitch) <= limits.frontal_pitch
+            and abs(photo.angles.roll) <= limits.frontal_roll
         )
 
     def well_lit(photo: PhotoFacts) -> bool:
@@ -275,7 +308,7 @@ def _lacking(used: Sequence[PhotoFacts], limits: Limits) -> list[SetCode]:
         (any(well_lit(photo) for photo in used), SetCode.NO_WELL_LIT_PHOTO),
         (any(photo.sharpness >= limits.low_sharpness for photo in used), SetCode.NO_SHARP_PHOTO),
         # Shoulders need about one face unit below the chin.
-        (any(photo.room_below >= 0.9 for photo in used), SetCode.NO_SHOULDERS),
+        (any(photo.room_below >= limits.shoulders for photo in used), SetCode.NO_SHOULDERS),
     )
     return [code for there, code in checks if not there]
 
@@ -303,6 +336,7 @@ __all__ = [
     "SetCode",
     "assess",
     "duplicates",
+    "framing_share",
     "mark_duplicates",
     "measure_photo",
     "perceptual_hash",

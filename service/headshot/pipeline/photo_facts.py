@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging import geometry
 from headshot.imaging.colorimetry import U8, luma, to_lab
-from headshot.imaging.face import face_mask, shape_of
+from headshot.imaging.face import shape_of
 from headshot.imaging.pose import FaceAngles, face_angles
 from headshot.imaging.quality import ofiq, realism
 from headshot.imaging.skin import finest_texture
@@ -37,10 +37,10 @@ class PhotoFacts:
         inter_eye: distance of the eyes, pixels.
         sharpness: levels, see `quality.realism.sharpness`.
         light: luminance components of the face.
-        highlight: luminance, 0..1, that the brightest 1% of the face reaches.
         skin_detail: L*, see `imaging.skin.finest_texture`; None for faces too small to tell.
         glare: fraction of the eye regions that is burnt to colourless white.
-        room_below: from the chin to the lower edge, in face units.
+        room_above: from the upper edge to the crown, in face units; negative where the head is cut.
+        room_below: from the chin to the lower edge, in face units; negative where the chin is cut.
         picture_hash: 64-bit perceptual hash.
         similarity: to the template of the set's other photos, None until it is known.
         threshold: the recogniser's threshold for that.
@@ -55,9 +55,9 @@ class PhotoFacts:
     inter_eye: float = 0.0
     sharpness: float = 0.0
     light: ofiq.FaceLight | None = None
-    highlight: float = 1.0
     skin_detail: float | None = None
     glare: float = 0.0
+    room_above: float = 0.0
     room_below: float = 0.0
     similarity: float | None = None
     threshold: float = 0.0
@@ -93,9 +93,9 @@ def measure_photo(
         inter_eye=whole.inter_eye,
         sharpness=realism.sharpness(part, points),
         light=ofiq.face_light(part, points),
-        highlight=_highlight(part, points),
         skin_detail=_skin_detail(part, points) if whole.scale >= 90 else None,
         glare=_glare(part, points),
+        room_above=whole.crown_y / whole.scale,
         room_below=(size[1] - whole.chin_y) / whole.scale,
     )
 
@@ -121,13 +121,6 @@ def _around_face(image: U8, landmarks: NDArray[np.float32]) -> tuple[U8, NDArray
         part = geometry.shrink(part[: size[1] * factor, : size[0] * factor], size)
         points = points / factor
     return np.ascontiguousarray(part), points
-
-
-def _highlight(part: U8, points: NDArray[np.float64]) -> float:
-    """Return the luminance that the face's brightest 1% reaches, of every fourth pixel."""
-    some, at = _thinned(part, points)
-    inside = face_mask(at, (some.shape[1], some.shape[0])) > 0
-    return float(np.percentile(ofiq.luminance(some)[inside], 99)) / 255 if inside.any() else 0.0
 
 
 def _skin_detail(part: U8, points: NDArray[np.float64]) -> float:

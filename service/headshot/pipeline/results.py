@@ -28,7 +28,7 @@ class PhotoReport:
         concerns: further problems that did not exclude it.
         advice: plain sentences.
         weight: weight in the template, 0 to 1.
-        face: the chosen face, None where there is none.
+        face: the chosen face in pixels of the upright photo as it was sent, None without one.
         similarity: to the template made from the rest, None where there is no rest.
     """
 

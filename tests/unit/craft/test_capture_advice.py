@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
+from headshot.imaging.face import shape_of
 from headshot.pipeline import capture_advice as advice
 from headshot.pipeline.capture_advice import PhotoCode, PhotoFacts, SetCode
 
@@ -47,6 +48,15 @@ def with_glare(image: material.U8, landmarks: material.F32) -> material.U8:
     return out
 
 
+def cropped(
+    image: material.U8, landmarks: material.F32, rows: slice
+) -> tuple[material.U8, material.F32]:
+    """Return some rows of a photo, given from the eyes in face units."""
+    face = shape_of(landmarks)
+    y0, y1 = (round(face.eyes[1] + v * face.scale) for v in (rows.start, rows.stop))
+    return np.ascontiguousarray(image[y0:y1]), landmarks - np.array([0, y0], np.float32)
+
+
 def turned(landmarks: material.F32) -> material.F32:
     """Return the landmarks of the same face turned far to one side."""
     points = landmarks.copy()
@@ -66,6 +76,8 @@ def test_a_good_selfie_is_ok_without_concerns() -> None:
     [
         (PhotoCode.BLURRED, lambda i, p: (blurred(i, 20), p)),
         (PhotoCode.POSE_TOO_STRONG, lambda i, p: (i, turned(p))),
+        (PhotoCode.POSE_TOO_STRONG, lambda i, p: material.leaning(i, p, 43)),
+        (PhotoCode.POSE_TOO_STRONG, lambda i, p: material.leaning(i, p, -90)),
         (PhotoCode.TOO_DARK, lambda i, p: (gain(i, 0.02), p)),
         (PhotoCode.TOO_BRIGHT, lambda i, p: (gain(i, 8.0), p)),
         (PhotoCode.FACE_TOO_SMALL, lambda i, p: (i[::8, ::8].copy(), p / 8)),
@@ -87,6 +99,11 @@ def test_a_photo_that_cannot_serve_is_left_out_with_its_reason(code, spoil) -> N
         (PhotoCode.GLARE, lambda i, p: (with_glare(i, p), p)),
         (PhotoCode.UNEVEN_LIGHT, lambda i, p: (half_dark(i, p[2, 0]), p)),
         (PhotoCode.TOO_DARK, lambda i, p: (gain(i, 0.1), p)),
+        (PhotoCode.POSE_TOO_STRONG, lambda i, p: material.leaning(i, p, 25)),
+        (
+            PhotoCode.UNEVEN_LIGHT,
+            lambda i, p: material.leaning(half_dark(i, p[2, 0]), p, 17),
+        ),
     ],
 )
 def test_a_weakness_is_told_without_leaving_the_photo_out(code, spoil) -> None:  # type: ignore[no-untyped-def]
@@ -96,6 +113,48 @@ def test_a_weakness_is_told_without_leaving_the_photo_out(code, spoil) -> None: 
     assert found.usable
     assert code in found.concerns
     assert 0 < found.weight <= plain.weight
+
+
+@pytest.mark.parametrize("degrees", [-15, 15])
+def test_a_tilt_that_framing_levels_is_no_weakness(degrees: float) -> None:
+    plain = advice.assess(facts_of(*selfie()))
+    found = advice.assess(facts_of(*material.leaning(*selfie(), degrees)))
+    assert (found.code, found.concerns) == (PhotoCode.OK, ())
+    assert found.weight == pytest.approx(plain.weight, abs=0.03)
+
+
+def test_the_more_askew_a_photo_the_less_it_counts() -> None:
+    weights = [
+        advice.assess(facts_of(*material.leaning(*selfie(), degrees))).weight
+        for degrees in (0, 25, 38)
+    ]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[2] < 0.8 * weights[0]
+
+
+def test_an_evenly_lit_face_stays_evenly_lit_however_the_head_is_tilted(photos: list[str]) -> None:
+    for name in photos:
+        image, points = material.photo(name)
+        small, points = np.ascontiguousarray(image[::2, ::2]), points / 2
+        upright = facts_of(small, points)
+        for degrees in (-20, 15):
+            leaning = facts_of(*material.leaning(small, points, degrees))
+            assert upright.light is not None
+            assert leaning.light is not None
+            assert leaning.light.uniformity.value == pytest.approx(
+                upright.light.uniformity.value, abs=0.08
+            ), name
+
+
+def test_a_photo_that_cuts_hair_chin_or_shoulders_holds_less_of_a_headshot() -> None:
+    whole = advice.framing_share(facts_of(*selfie()))
+    hair, neck, chin, both = (
+        advice.framing_share(facts_of(*cropped(*selfie(), rows)))
+        for rows in (slice(-1.2, 2.8), slice(-2, 2.2), slice(-2, 1.7), slice(-1.2, 1.7))
+    )
+    assert whole == 1
+    assert whole > neck > chin > both > 0
+    assert whole > hair > both
 
 
 def test_no_face_and_several_faces_are_told_apart() -> None:
@@ -156,6 +215,10 @@ class TestReview:
         facts = facts_of(image, points)
         assert advice.assess(facts).usable
         assert SetCode.NO_FRONTAL_PHOTO in self.advise([facts] * 3)
+
+    def test_a_set_of_tilted_heads_has_no_frontal_photo(self) -> None:
+        facts = facts_of(*material.leaning(*selfie(), 25))
+        assert self.advise([facts] * 3) == {SetCode.NO_FRONTAL_PHOTO}
 
     def test_a_set_in_bad_light_is_told(self) -> None:
         image, landmarks = selfie()

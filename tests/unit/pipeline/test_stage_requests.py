@@ -42,7 +42,8 @@ class Log:
             await asyncio.sleep(0)
         self.done.append(function.__name__)
         if function.__name__ == "decode_photo":
-            return type("Decoded", (), {"pixels": np.zeros((640, 640, 3), np.uint8)})
+            pixels = np.zeros((640, 640, 3), np.uint8)
+            return type("Decoded", (), {"pixels": pixels, "original_size": (640, 640)})
         return function(*args, **kwargs)
 
     def photo_received(self) -> None:
