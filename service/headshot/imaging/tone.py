@@ -43,6 +43,10 @@ _LIT = 205.0
 """Code value that the brightest 1% of a lifted person comes to: a light shirt, a glint on skin."""
 _MOST_LIFT = 1.8
 """Stops beyond which a phone's shadows are more noise than picture."""
+_MOST_GAIN = 0.4
+"""Natural logarithm of the largest gain of a channel."""
+_NEAR = 50.0
+"""Kelvin from the target within which no second look is taken."""
 _ENOUGH = 1500
 """Skin pixels whose median is as good as that of all, within a tenth of a degree."""
 
@@ -62,6 +66,8 @@ class ToneSpec:
         max_delta_ita_poor_light: budget where the exposure is more than a stop off, degrees.
         balance_first: where not all fits the budget, hold back exposure and contrast rather than
             white balance, if that is enough.
+        balance_passes: how often at most the light is measured and balanced; more than once
+            balances what the toned picture still shows.
         lift: expose a person who stands in the dark by what is bright on the person, outside the
             skin-tone budget. The report still tells the whole change of the skin.
     """
@@ -75,6 +81,7 @@ class ToneSpec:
     max_delta_ita: float = 1.8
     max_delta_ita_poor_light: float = 6.0
     balance_first: bool = False
+    balance_passes: int = 1
     lift: bool = False
 
     def __post_init__(self) -> None:
@@ -84,6 +91,8 @@ class ToneSpec:
             raise ValueError("the skin-tone budgets must be positive and at most 8 degrees")
         if not 4000 <= self.temperature <= 10000:
             raise ValueError("temperature must be in 4000..10000 K")
+        if self.balance_passes < 1:
+            raise ValueError("balance_passes must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class ToneReport:
         scale: share of what was held back that the skin budget allowed, 0..1.
         cast: the cast measured before.
         cct_before: CCT of the light measured before, kelvin.
-        cct_after: the same after the change.
+        cct_after: CCT of the light measured in the toned picture, kelvin.
         skin: change of the skin.
         table: uint8 [256, 3], for `apply_table` at other resolutions.
     """
@@ -138,9 +147,9 @@ class _Wanted:
 def for_team(spec: ToneSpec) -> ToneSpec:
     """Return the spec for people who will be seen side by side.
 
-    The whole cast is taken out instead of most of it, and skin may move further, to bring
-    everybody within 200 K of the target; a photo whose skin would still change too much stays
-    apart, and `quality.team.compare_team` names it.
+    The whole cast is taken out instead of most of it, the light is measured again and balanced
+    further, and skin may move further, to bring everybody within 200 K of the target; a photo whose
+    skin would still change too much stays apart, and `quality.team.compare_team` names it.
     """
     budget = 7.2
     return replace(
@@ -149,6 +158,7 @@ def for_team(spec: ToneSpec) -> ToneSpec:
         max_delta_ita=budget,
         max_delta_ita_poor_light=budget,
         balance_first=True,
+        balance_passes=4,
     )
 
 
@@ -178,10 +188,18 @@ def adjust(
     if lifted > 0:
         exposed, pixels = apply_table(image, raised), _through(pixels, raised)
         counted = reading_of(pixels)
+        # Both together bring no more out of the shadows than the lift alone may.
+        spec = replace(spec, max_stops=min(spec.max_stops, _MOST_LIFT - lifted))
     cast = estimate_cast(exposed, landmarks)
     wanted, poor = _want(exposed, alpha, pixels, cast, spec)
     budget = max(spec.max_delta_ita, spec.max_delta_ita_poor_light if poor else 0.0)
-    done, share = _affordable_parts(wanted, pixels, counted, budget, spec.balance_first)
+    done, share, shown = _balanced(
+        wanted,
+        cast,
+        lambda change: _affordable_parts(change, pixels, counted, budget, spec.balance_first),
+        lambda table: estimate_cast(apply_table(exposed, table), landmarks),
+        spec,
+    )
     table = _table(done)
     change = change_between(before, reading_of(_through(pixels, table)))
     gains = np.exp(done.log_gains)
@@ -193,8 +211,8 @@ def adjust(
         contrast=done.contrast,
         scale=share,
         cast=cast,
-        cct_before=correlated_colour_temperature(cast.light),
-        cct_after=correlated_colour_temperature(cast.light * gains),
+        cct_before=_kelvin(cast),
+        cct_after=_kelvin(shown),
         skin=change,
         table=table,
     )
@@ -204,6 +222,58 @@ def adjust(
 def apply_table(image: U8, table: U8) -> U8:
     """Return uint8 [h, w, 3] through the table uint8 [256, 3] of a ToneReport."""
     return np.asarray(cv2.LUT(image, table.reshape(1, 256, 3)), np.uint8)
+
+
+def _balanced(
+    wanted: _Wanted,
+    cast: Cast,
+    affordable: Callable[[_Wanted], tuple[_Wanted, float]],
+    seen_through: Callable[[U8], Cast],
+    spec: ToneSpec,
+) -> tuple[_Wanted, float, Cast]:
+    """Return what of the change is done, the share of the part held back, the light then seen.
+
+    The estimate trusts what is nearly grey: of a strong cast it first sees a part only, and behind
+    a change of the light other things may be the greyest. So a team's light is measured again: what
+    is still seen is balanced too, and of a step that led away from the target half is tried.
+
+    Args:
+        wanted: the change after the first measurement.
+        cast: that measurement.
+        affordable: what the skin budget allows of a change.
+        seen_through: measures the light in the picture through a table.
+        spec: targets and how often to measure.
+    """
+
+    def off(light: Cast) -> float:
+        return abs(_kelvin(light) - spec.temperature)
+
+    nearest, reached, step = off(cast), np.zeros(3), wanted.log_gains
+    best: tuple[_Wanted, float, Cast] | None = None
+    for _ in range(spec.balance_passes):
+        gains = np.clip(reached + step, -_MOST_GAIN, _MOST_GAIN)
+        done, share = affordable(replace(wanted, log_gains=gains))
+        shown = seen_through(_table(done))
+        nearer = off(shown) < nearest
+        if nearer or best is None:
+            best = done, share, shown
+        if nearer:
+            nearest, reached, step = off(shown), gains, _balance(shown, spec)
+        else:
+            step = step / 2
+        if nearest < _NEAR:
+            break
+    assert best is not None
+    return best
+
+
+def _kelvin(cast: Cast) -> float:
+    return correlated_colour_temperature(cast.light)
+
+
+def _balance(cast: Cast, spec: ToneSpec) -> NDArray[np.float64]:
+    log_gains = np.log(daylight_rgb(spec.temperature) / np.maximum(cast.light, 1e-4))
+    return _mostly_temperature(log_gains - log_gains[1]) * spec.white_balance
 
 
 def _want(
@@ -223,9 +293,6 @@ def _want(
     # Within a third of a stop a picture is a matter of taste, not of exposure.
     stops = float(np.sign(need) * max(0.0, abs(need) - 0.33))
     stops = float(np.clip(stops, -spec.max_stops / 3, spec.max_stops))
-    target = daylight_rgb(spec.temperature)
-    log_gains = np.log(target / np.maximum(cast.light, 1e-4))
-    log_gains = _mostly_temperature(log_gains - log_gains[1]) * spec.white_balance
     low, high = (_percentile(inside if inside.size else grey, share) for share in (5, 95))
     ends = np.array([[low] * 3, [high] * 3], np.float32) / np.float32(255)
     span = to_lab(np.asarray(ends, np.float32))[:, 0]
@@ -235,7 +302,7 @@ def _want(
     # More than a stop off is no question of taste: the photo does not show the skin as it is. A
     # person darker than the scene is another matter: how dark the skin is cannot be known.
     poor = abs(missing_stops(scene)) > 1.0
-    return _Wanted(stops, log_gains, contrast, pivot), poor
+    return _Wanted(stops, _balance(cast, spec), contrast, pivot), poor
 
 
 def _missing_lift(image: U8, alpha: F32 | None) -> float:
@@ -265,7 +332,7 @@ def _mostly_temperature(log_gains: NDArray[np.float64]) -> NDArray[np.float64]:
     temperature = (log_gains[0] - log_gains[2]) / 2
     tint = 0.45 * (log_gains[0] + log_gains[2]) / 2
     mixed = np.array([tint + temperature, 0.0, tint - temperature])
-    return np.asarray(np.clip(mixed, -0.4, 0.4), np.float64)
+    return np.asarray(np.clip(mixed, -_MOST_GAIN, _MOST_GAIN), np.float64)
 
 
 def _decode(code: float) -> float:

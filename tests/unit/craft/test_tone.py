@@ -6,7 +6,12 @@ import cv2
 import numpy as np
 import pytest
 from headshot.imaging import retouch, skin, tone
-from headshot.imaging.colorimetry import ita_degrees, ita_group, to_lab
+from headshot.imaging.colorimetry import (
+    correlated_colour_temperature,
+    ita_degrees,
+    ita_group,
+    to_lab,
+)
 from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
 from headshot.imaging.face import skin_patches
 from headshot.imaging.illuminant import estimate_cast
@@ -131,6 +136,33 @@ class TestTone:
         assert abs(together.cct_after - target) <= abs(alone.cct_after - target)
         assert abs(together.skin.delta_ita) <= 4.3
 
+    def test_the_light_told_is_the_light_that_the_toned_picture_shows(
+        self, photos: list[str]
+    ) -> None:
+        for name in photos:
+            image, landmarks = material.photo(name)
+            for spec in (ToneSpec(), tone.for_team(ToneSpec())):
+                toned, report = tone.adjust(image, landmarks, spec=spec)
+                shown = correlated_colour_temperature(estimate_cast(toned, landmarks).light)
+                assert report.cct_after == pytest.approx(shown, abs=1), name
+
+    def test_a_teams_light_is_measured_again_and_never_ends_further_off(
+        self, photos: list[str]
+    ) -> None:
+        """Of a strong cast one look finds a part only."""
+        team = tone.for_team(ToneSpec())
+        nearer = []
+        for name in photos:
+            image, landmarks = material.photo(name)
+            _, once = tone.adjust(image, landmarks, spec=replace(team, balance_passes=1))
+            _, again = tone.adjust(image, landmarks, spec=team)
+            off, less = (abs(report.cct_after - 6504) for report in (once, again))
+            assert less <= off, name
+            assert abs(again.skin.delta_ita) <= team.max_delta_ita + 0.3, name
+            if off > 100 and less < 100:
+                nearer.append(name)
+        assert len(nearer) >= 2
+
     def test_exposure_does_not_look_at_the_skin(self, portrait: Portrait) -> None:
         """A darker complexion in the same light must get the same exposure."""
         image, landmarks = portrait
@@ -173,6 +205,15 @@ class TestTone:
         assert abs(truth.lightness - before.lightness) < 12
         assert skin.read_skin(kept, landmarks).lightness < before.lightness - 25
         assert np.array_equal(tone.apply_table(backlit, other.table), lifted)
+
+    @pytest.mark.parametrize("stops", [2, 4, 5])
+    def test_lift_and_exposure_together_stay_within_what_a_phones_shadows_hold(
+        self, portrait: Portrait, alpha: material.F32, stops: int
+    ) -> None:
+        image, landmarks = portrait
+        dark = lit_by(image, (0.5**stops,) * 3)
+        _, report = tone.adjust(dark, landmarks, alpha, ToneSpec(lift=True))
+        assert 1.0 < report.stops <= 1.8 + 1e-6
 
     def test_a_well_lit_person_is_not_lifted(self, portrait: Portrait, alpha: material.F32) -> None:
         """A dark complexion has glints, eyes and cloth that are bright: it is no darkness."""
