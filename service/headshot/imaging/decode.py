@@ -64,7 +64,8 @@ class Photo:
         format: container and codec of the file.
         original_size: (width, height) of the upright photo before any downscaling.
         orientation: EXIF orientation 1..8 that was applied.
-        icc: whether an embedded profile (or coded primaries) other than sRGB was applied.
+        icc: whether an embedded profile (or what the file says of its colours in other words:
+            coded primaries, a camera's Adobe RGB mark, a PNG's gamma) other than sRGB was applied.
         bit_depth: bits per sample in the file.
         notes: what the decoder did or set aside: ALPHA_FLATTENED (transparent parts are white
             now), CMYK_WITHOUT_PROFILE, ICC_IGNORED (damaged, or not for these channels),
@@ -196,6 +197,10 @@ def _to_srgb(
 
 def _profile_of(header: Header, notes: list[str]) -> bytes | None:
     """The profile that says what the picture's numbers mean; None where they are sRGB."""
+    if header.icc is None and header.adobe_rgb:
+        return profiles.adobe_rgb_profile()
+    if header.gamma is not None:
+        return profiles.gamma_profile(header.gamma)
     if header.cicp is None or (header.icc is not None and header.format != "png"):
         return header.icc
     # In a PNG the code points count more than a profile (third edition, 4.3), where they tell.

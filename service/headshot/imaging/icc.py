@@ -141,6 +141,17 @@ def display_p3_profile() -> bytes:
     return matrix_profile("Display P3", DISPLAY_P3)
 
 
+@functools.cache
+def adobe_rgb_profile() -> bytes:
+    """Adobe RGB (1998): wider green, D65, gamma 563/256."""
+    return matrix_profile("Adobe RGB", ADOBE_RGB, (563 / 256,))
+
+
+def gamma_profile(gamma: float) -> bytes:
+    """The primaries of sRGB with a pure power from coded values to light."""
+    return matrix_profile("gamma", BT709, (gamma,))
+
+
 _VIDEO_TRANSFERS: Final = (1, 2, 6, 13, 14, 15)
 
 

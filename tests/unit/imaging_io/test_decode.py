@@ -14,9 +14,11 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
+from headshot.imaging.containers.exif import exif_is_adobe_rgb
 from headshot.imaging.decode import Photo, decode_photo
 from headshot.imaging.icc import (
     ADOBE_RGB,
+    BT709,
     BT2020,
     display_p3_profile,
     matrix_profile,
@@ -140,6 +142,44 @@ def test_display_p3_by_code_points_is_brought_to_srgb() -> None:
     photo = decode_photo(png)
     assert photo.icc
     assert int(np.abs(photo.pixels.astype(int) - target).max()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("space", "rule", "wide"), [(65535, "R03", True), (1, "R98", False), (65535, "R98", False)]
+)
+def test_a_cameras_adobe_rgb_mark_is_heeded(space: int, rule: str, wide: bool) -> None:
+    target = np.tile(np.array([[[200, 140, 115]]], np.uint8), (64, 64, 1))
+    encoded = _to_space(target, ADOBE_RGB, gamma=563 / 256)
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: space, 0xA005: {1: rule}}
+    data = write(encoded, "JPEG", quality=100, subsampling=0, exif=exif.tobytes())
+    photo = decode_photo(data)
+    assert photo.icc == wide
+    expected = target if wide else encoded
+    assert int(np.abs(photo.pixels.astype(int) - expected).max()) <= 3
+    # A profile says more than the mark.
+    both = write(encoded, "JPEG", quality=100, exif=exif.tobytes(), icc_profile=srgb_profile())
+    assert not decode_photo(both).icc
+
+
+@pytest.mark.parametrize("damage", [b"II*\0\xff\0\0\0", b"Exif\0\0", b"MM\0*" + b"\0" * 40])
+def test_a_damaged_exif_block_marks_nothing(damage: bytes) -> None:
+    assert not exif_is_adobe_rgb(damage)
+
+
+@pytest.mark.parametrize("coded", [1.0, 1 / 1.8])
+def test_a_png_with_nothing_but_a_gamma_is_read_by_it(coded: float) -> None:
+    target = np.tile(np.array([[[200, 140, 115]]], np.uint8), (64, 64, 1))
+    encoded = _to_space(target, BT709, gamma=1 / coded)
+    chunk = png_chunk(b"gAMA", round(coded * 100_000).to_bytes(4, "big"))
+    photo = decode_photo(png_with_chunks(write(encoded, "PNG"), chunk))
+    assert photo.icc
+    assert int(np.abs(photo.pixels.astype(int) - target).max()) <= 2
+    # Whoever says sRGB, or the gamma that most files carry, is taken at the word.
+    srgb = png_with_chunks(write(encoded, "PNG"), chunk + png_chunk(b"sRGB", b"\0"))
+    usual = png_with_chunks(write(encoded, "PNG"), png_chunk(b"gAMA", (45_455).to_bytes(4, "big")))
+    for data in (srgb, usual):
+        np.testing.assert_array_equal(decode_photo(data).pixels, encoded)
 
 
 def test_an_hdr_transfer_is_noted() -> None:
@@ -382,8 +422,8 @@ def test_real_photos_decode_to_what_pillow_shows() -> None:
         assert mean_difference(photo.pixels, reference) < 0.5
 
 
-def _to_space(pixels: np.ndarray, primaries: object) -> np.ndarray:
-    """sRGB levels in another space of the same white and curve, in floating point."""
+def _to_space(pixels: np.ndarray, primaries: object, gamma: float | None = None) -> np.ndarray:
+    """sRGB levels in another space of the same white, in floating point; None: the same curve."""
 
     def matrix(xy: object) -> np.ndarray:
         columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in xy]).T  # type: ignore[attr-defined]
@@ -394,6 +434,8 @@ def _to_space(pixels: np.ndarray, primaries: object) -> np.ndarray:
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     srgb = matrix(((0.64, 0.33), (0.30, 0.60), (0.15, 0.06)))
     linear = linear @ (np.linalg.inv(matrix(primaries)) @ srgb).T
+    if gamma is not None:
+        return np.asarray(np.rint(np.clip(linear, 0, 1) ** (1 / gamma) * 255), dtype=np.uint8)
     coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.asarray(np.rint(np.clip(coded, 0, 1) * 255), dtype=np.uint8)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 ORIENTATION: Final = 274
+_EXIF, _INTEROP, _SPACE, _RULE = 0x8769, 0xA005, 0xA001, 1
+_SRGB: Final = 1
 _SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _MAX_ENTRIES: Final = 512
 
@@ -107,16 +109,31 @@ def read_directory(
 
 def exif_orientation(block: bytes) -> int:
     """Orientation 1..8 from an EXIF block (with or without its "Exif" prefix); 1 when unclear."""
-    if block.startswith(b"Exif\0\0"):
-        block = block[6:]
-    order = byte_order(block)
-    if order is None or len(block) < 8:
-        return 1
     try:
-        (offset,) = struct.unpack_from(f"{order}I", block, 4)
-        value = read_directory(block, offset, order, frozenset({ORIENTATION})).number(
-            ORIENTATION, 1
-        )
+        _, first = _first_directory(block, frozenset({ORIENTATION}))
+        value = first.number(ORIENTATION, 1)
     except DirectoryError:
         return 1
     return value if 1 <= value <= 8 else 1
+
+
+def exif_is_adobe_rgb(block: bytes) -> bool:
+    """Whether an EXIF block says Adobe RGB as cameras do without a profile (DCF 2.0, 3.2.3)."""
+    try:
+        data, first = _first_directory(block, frozenset({_EXIF}))
+        order = first.order
+        exif = read_directory(data, first.number(_EXIF), order, frozenset({_SPACE, _INTEROP}))
+        rule = read_directory(data, exif.number(_INTEROP), order, frozenset({_RULE}))
+        return exif.number(_SPACE) != _SRGB and rule.entries[_RULE].payload[:3] == b"R03"
+    except (DirectoryError, KeyError):
+        return False
+
+
+def _first_directory(block: bytes, keep: frozenset[int]) -> tuple[bytes, Directory]:
+    """The TIFF part of an EXIF block and its first directory."""
+    data = block.removeprefix(b"Exif\0\0")
+    order = byte_order(data)
+    if order is None or len(data) < 8:
+        raise DirectoryError("no TIFF header")
+    (offset,) = struct.unpack_from(f"{order}I", data, 4)
+    return data, read_directory(data, offset, order, keep)

@@ -22,6 +22,9 @@ class Header:
         cicp: (colour primaries, transfer characteristics) of ITU-T H.273 where the file gives
             them, or None.
         data: the bytes for the decoder.
+        adobe_rgb: the metadata say that RGB means Adobe RGB (camera JPEG without a profile).
+        gamma: exponent from coded values to light where the file gives one other than sRGB's and no
+            profile (PNG), or None.
         cmyk: four ink channels (JPEG, TIFF).
         inverted: CMYK stored as 255 - ink (Adobe JPEG).
         white_is_zero: grey stored as a negative (TIFF).
@@ -36,6 +39,8 @@ class Header:
     bit_depth: int = 8
     icc: bytes | None = None
     cicp: tuple[int, int] | None = None
+    adobe_rgb: bool = False
+    gamma: float | None = None
     cmyk: bool = False
     inverted: bool = False
     white_is_zero: bool = False

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from headshot.imaging.containers.exif import exif_orientation
+from headshot.imaging.containers.exif import exif_is_adobe_rgb, exif_orientation
 from headshot.imaging.containers.header import Header
 from headshot.imaging.refusals import (
     MAX_ICC_BYTES,
@@ -42,7 +42,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
     """
     frame: bytes | None = None
     orientation = 0
-    adobe = False
+    adobe = adobe_rgb = False
     icc = _IccChunks()
     position = 2
     for marker, body, end in jpeg_segments(data):
@@ -55,6 +55,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
             frame = body
         elif marker == APP1 and not orientation and body.startswith(b"Exif\0\0"):
             orientation = exif_orientation(body)
+            adobe_rgb = exif_is_adobe_rgb(body)
         elif marker == APP2 and body.startswith(b"ICC_PROFILE\0"):
             icc.add(body[12:])
         elif marker == APP14 and body.startswith(b"Adobe"):
@@ -71,6 +72,7 @@ def read_jpeg(data: bytes, limits: DecodeLimits) -> Header:
         data=data,
         orientation=orientation or 1,
         icc=profile,
+        adobe_rgb=adobe_rgb and components == 3,
         cmyk=components == 4,
         inverted=adobe,
         notes=("ICC_IGNORED",) if icc.count and profile is None else (),

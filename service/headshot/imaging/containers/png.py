@@ -28,7 +28,7 @@ _DEPTHS: Final = {
     6: (8, 16),
 }
 _PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_METADATA: Final = frozenset({b"iCCP", b"eXIf", b"cICP"})
+_METADATA: Final = frozenset({b"iCCP", b"eXIf", b"cICP", b"gAMA", b"sRGB"})
 _MAX_CHUNKS: Final = 65_536
 _DEFLATE_RATIO: Final = 1040
 """Deflate cannot shrink by more than 1032 to 1: fewer bytes than that are not the whole picture."""
@@ -77,6 +77,7 @@ def read_png(data: bytes, limits: DecodeLimits) -> Header:
         bit_depth=depth,
         icc=icc,
         cicp=(cicp[0], cicp[1]) if len(cicp) == 4 else None,
+        gamma=_gamma(metadata) if _CHANNELS[colour] >= 3 or colour == 3 else None,
         notes=notes,
     )
 
@@ -110,6 +111,17 @@ def _ihdr(body: bytes, limits: DecodeLimits) -> tuple[int, int, int, int, bool]:
         raise unsupported("This kind of PNG")
     limits.check_size(width, height)
     return width, height, depth, colour, bool(interlace)
+
+
+def _gamma(metadata: dict[bytes, bytes]) -> float | None:
+    """The exponent that a gAMA chunk gives, where nothing else tells and it is not sRGB's."""
+    chunk = metadata.get(b"gAMA", b"")
+    if len(chunk) != 4 or metadata.keys() & {b"iCCP", b"cICP", b"sRGB"}:
+        return None
+    coded = int.from_bytes(chunk, "big") / 100_000
+    if not 0.2 <= coded <= 1.25 or abs(1 / coded - 2.2) < 0.1:
+        return None
+    return 1 / coded
 
 
 def _profile(chunk: bytes | None) -> tuple[bytes | None, tuple[str, ...]]:
