@@ -29,6 +29,13 @@ LEAST_LONGER_SIDE = 0.5
 _MARGIN = 0.025
 """Least room beside and above the head over the height."""
 
+_NEARLY_SQUARE = 0.01
+"""Aspects this near to 1 are the square, as 1200 x 1199 pixels are."""
+_LINE_MOVED = 0.06
+"""Of the height: an eye line this far from the one wanted is told."""
+_HEAD_LARGER = 1.15
+"""A head this many times as large as asked for, and as in the square, is told."""
+
 
 def parse_aspect(aspect: str) -> float:
     """Return width over height of "W:H"; ValueError where it is malformed or beyond 3:1."""
@@ -144,8 +151,8 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     shortest = LEAST_LONGER_SIDE * canvas * max(1.0, ratio)
     heights = np.unique(np.r_[np.linspace(shortest, longest, 33), canvas * max(1.0, ratio)])
     heights = heights / max(1.0, ratio)
-    if ratio == 1.0 and _whole_canvas_is_sound(frame, limits):
-        return Crop(0.0, 0.0, canvas, canvas, 1.0)
+    if abs(ratio - 1) < _NEARLY_SQUARE and _whole_canvas_is_sound(frame, limits):
+        return _canvas(frame, ratio)
     steps = np.linspace(-0.12, 0.12, 13)
     wanted_line = spec.eye_line + 0.02 * max(0.0, ratio - 1)
     # Below the middle only where tall hair leaves nothing else: cut hair looks worse.
@@ -192,13 +199,16 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     notes = [note for note, v in breach.items() if v[best] > 0.003]
     if max(width[best], height[best]) < least - 0.5:
         notes.append(FrameNote.CROP_SMALLER)
-    if abs(line[best] - wanted_line) > 0.06:
+    if abs(line[best] - wanted_line) > _LINE_MOVED:
         notes.append(FrameNote.EYE_LINE_MOVED)
     outside = x0[best] < -0.5 or y0[best] < -0.5 or x1[best] > canvas + 0.5
     if outside:
         notes.append(FrameNote.BACKGROUND_EXTENDED)
-    if cut[best] > 0.003:
+    asked = max(face.head_height / wanted, face.head_height / canvas)
+    if cut[best] > 0.003 or face.head_height / height[best] > _HEAD_LARGER * asked:
         notes.append(FrameNote.HEAD_LARGER_THAN_ASKED)
+    if frame.cuts_hat(float(y0[best])):
+        notes.append(FrameNote.HEADWEAR_CUT)
     return Crop(
         x0=float(x0[best]),
         y0=float(y0[best]),
@@ -207,6 +217,20 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
         aspect=ratio,
         notes=tuple(notes),
     )
+
+
+def _canvas(frame: PortraitFrame, ratio: float) -> Crop:
+    """Return the canvas itself, trimmed to an aspect next to 1: the same picture to a hair."""
+    canvas, face = float(frame.canvas), frame.face
+    width, height = canvas * min(1.0, ratio), canvas / max(1.0, ratio)
+    line = face.eyes[1] / canvas
+    x0, y0 = (canvas - width) / 2, face.eyes[1] - line * height
+    told = (
+        (abs(line - frame.spec.eye_line) > _LINE_MOVED, FrameNote.EYE_LINE_MOVED),
+        (frame.cuts_hat(y0), FrameNote.HEADWEAR_CUT),
+    )
+    notes = tuple(note for found, note in told if found)
+    return Crop(x0, y0, x0 + width, y0 + height, ratio, notes)
 
 
 def _whole_canvas_is_sound(frame: PortraitFrame, limits: _Limits) -> bool:

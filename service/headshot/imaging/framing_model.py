@@ -25,6 +25,7 @@ class FrameNote(StrEnum):
     EYE_LINE_MOVED = "EYE_LINE_MOVED"
     EYES_NOT_LEVEL = "EYES_NOT_LEVEL"
     BACKGROUND_EXTENDED = "BACKGROUND_EXTENDED"
+    HEADWEAR_CUT = "HEADWEAR_CUT"
     CROP_SMALLER = "CROP_SMALLER"
 
 
@@ -69,13 +70,16 @@ class EdgeTouch:
         top: the hair is cut by the top edge.
         left: first row from which the subject meets the left edge, or None where it never does.
         right: the same for the right edge.
-        crown: topmost row of the subject's head.
+        crown: topmost row of the subject's head, no higher than hair stands.
+        hat: topmost row of what stands on the head higher than that, whole in the photo; None where
+            nothing does.
     """
 
     top: bool
     left: float | None
     right: float | None
     crown: float
+    hat: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class PortraitFrame:
         photo_size: (width, height) of the photo.
         spec: the composition asked for.
         touch: the subject's edges the plan relied on, None where they were estimated.
+        hat_top: row of the canvas, negative above it, that `touch.hat` comes to.
     """
 
     matrix: F32
@@ -101,6 +106,11 @@ class PortraitFrame:
     photo_size: tuple[int, int]
     spec: FramingSpec
     touch: EdgeTouch | None = None
+    hat_top: float | None = None
+
+    def cuts_hat(self, top: float) -> bool:
+        """Tell whether a crop that begins at this row of the canvas cuts what is on the head."""
+        return self.hat_top is not None and self.hat_top < top - 0.5
 
     @property
     def face(self) -> FaceShape:

@@ -70,15 +70,19 @@ def plan_portrait(
     quad = photo_quad(image_size, matrix)
     frame_mask = np.zeros((canvas, canvas), np.uint8)
     cv2.fillConvexPoly(frame_mask, np.rint(quad).astype(np.int32), 1)
+    hat_top = None
+    if edges.hat is not None:
+        hat_top = float(matrix[1] @ (face.eyes[0], edges.hat, 1.0))
     return PortraitFrame(
         matrix=matrix.astype(np.float32),
         canvas=canvas,
         visible=float(frame_mask.mean()),
-        notes=_notes(face, plan, spec, image_size, edges, float(frame_mask.mean())),
+        notes=_notes(face, plan, spec, image_size, edges, float(frame_mask.mean()), hat_top),
         landmarks=mapped,
         photo_size=image_size,
         spec=spec,
         touch=touch,
+        hat_top=hat_top,
     )
 
 
@@ -102,11 +106,21 @@ def edges_touched(alpha: F32, landmarks: NDArray[Any]) -> EdgeTouch:
     crown = max(float(rows[0]) if rows.size else face.crown_y, highest)
     met = int((alpha[:band, near] > 0.4).any(axis=0).sum())
     top = bool(highest <= 0 and met > 0.12 * face.scale)
+    hat = float(rows[0]) if _hat(solid, face, near.start, highest) and rows[0] >= band else None
     sides: list[float | None] = []
     for edge in (alpha[:, :band], alpha[:, -band:]):
         hits = np.flatnonzero((edge > 0.4).any(axis=1))
         sides.append(float(hits[0]) if hits.size > 0.01 * height else None)
-    return EdgeTouch(top=top, left=sides[0], right=sides[1], crown=crown)
+    return EdgeTouch(top=top, left=sides[0], right=sides[1], crown=crown, hat=hat)
+
+
+def _hat(solid: NDArray[np.bool_], face: FaceShape, left: int, row: float) -> bool:
+    """Tell whether what is solid at that row, columns from `left` on, is as wide as a hat."""
+    if not 0 <= row < solid.shape[0]:
+        return False
+    middle, reach = face.eyes[0] - left, 1.2 * face.scale
+    over = solid[int(row), max(0, int(middle - reach)) : int(middle + reach) + 1]
+    return bool(over.sum() > 0.8 * face.scale)
 
 
 def settle(frame: PortraitFrame, alpha: F32) -> PortraitFrame:
@@ -139,6 +153,7 @@ def settle(frame: PortraitFrame, alpha: F32) -> PortraitFrame:
         left=None if found.left is None else found.left * back_y,
         right=None if found.right is None else found.right * back_y,
         crown=found.crown * back_y,
+        hat=None if found.hat is None else found.hat * back_y,
     )
     again = plan_portrait(
         points, None, frame.photo_size, frame.spec, canvas=frame.canvas, touch=touch
@@ -275,6 +290,7 @@ def _notes(
     size: tuple[int, int],
     edges: EdgeTouch,
     visible: float,
+    hat_top: float | None,
 ) -> tuple[FrameNote, ...]:
     ideal = face.head_height / spec.head_height
     notes: list[FrameNote] = []
@@ -291,6 +307,7 @@ def _notes(
         (abs(plan.eye_line - spec.eye_line) > 0.02, FrameNote.EYE_LINE_MOVED),
         (abs(plan.roll - face.tilt) > 2.0, FrameNote.EYES_NOT_LEVEL),
         (visible < 0.995, FrameNote.BACKGROUND_EXTENDED),
+        (hat_top is not None and hat_top < -0.5, FrameNote.HEADWEAR_CUT),
     ):
         if short:
             notes.append(note)

@@ -102,4 +102,5 @@ def subject_touch(alpha: Image, photo: Image, landmarks: NDArray[np.floating]) -
         left=None if found.left is None else found.left * ratio,
         right=None if found.right is None else found.right * ratio,
         crown=found.crown * ratio,
+        hat=None if found.hat is None else found.hat * ratio,
     )

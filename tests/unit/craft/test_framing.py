@@ -106,6 +106,31 @@ def test_a_door_frame_above_the_head_is_not_taken_for_cut_hair() -> None:
     leaked = framing.edges_touched(alpha, landmarks)
     assert not leaked.top
     assert leaked.crown == pytest.approx(700 - 3 * 120, abs=3)
+    assert leaked.hat is None
+
+
+def hatted(height: float) -> tuple[framing.PortraitFrame, material.F32]:
+    """Return frame and canvas matte of a person in a hat that many face units above the eyes."""
+    unit, x, y = 100, 500, 700
+    alpha = np.zeros((1400, 1000), np.uint8)
+    cv2.ellipse(alpha, (x, y), (130, 180), 0, 0, 360, 255, -1)
+    cv2.rectangle(alpha, (x - 110, round(y - height * unit)), (x + 110, y), 255, -1)
+    cv2.rectangle(alpha, (x - 320, y + 280), (x + 320, 1400), 255, -1)
+    landmarks = landmarks_at(x, y, unit)
+    touch = framing.edges_touched(alpha.astype(np.float32) / 255, landmarks)
+    frame = framing.plan_portrait(landmarks, None, (1000, 1400), touch=touch)
+    canvas = cv2.warpAffine(alpha, frame.matrix, (640, 640))
+    return frame, np.asarray(canvas, np.float32) / np.float32(255)
+
+
+def test_a_hat_too_tall_for_the_square_is_told_and_one_that_fits_is_not() -> None:
+    frame, alpha = hatted(3.8)
+    assert FrameNote.HEADWEAR_CUT in frame.notes
+    for aspect in ("1:1", "16:9"):
+        assert FrameNote.HEADWEAR_CUT in framing.plan_crop(frame, alpha, aspect).notes
+    frame, alpha = hatted(3.0)
+    assert FrameNote.HEADWEAR_CUT not in frame.notes
+    assert FrameNote.HEADWEAR_CUT not in framing.plan_crop(frame, alpha, "1:1").notes
 
 
 class TestCrops:
@@ -179,6 +204,44 @@ class TestCrops:
         crop = framing.plan_crop(frame, alpha, "4:3")
         assert crop.x0 >= -1
         assert crop.x1 <= 641
+
+    @pytest.mark.parametrize("aspect", [1199 / 1200, 1201 / 1200, 1.009])
+    def test_a_crop_that_is_square_but_for_a_pixel_is_the_square(self, aspect: float) -> None:
+        frame, _ = self.frame_and_alpha()
+        alpha = np.zeros((640, 640), np.float32)
+        alpha[200:, 200:440] = 1
+        square, other = (framing.plan_crop(frame, alpha, ratio) for ratio in (1.0, aspect))
+        assert (square.x0, square.y0, square.x1, square.y1) == (0, 0, 640, 640)
+        assert other.width / other.height == pytest.approx(aspect, rel=1e-9)
+        # A hundredth at most, and the eyes stay where they were.
+        assert min(other.width, other.height) >= 0.99 * 640
+        line = (frame.face.eyes[1] - other.y0) / other.height
+        assert line == pytest.approx(frame.face.eyes[1] / 640, abs=1e-6)
+        assert 0 <= other.x0 < other.x1 <= 640
+        assert 0 <= other.y0 < other.y1 <= 640
+
+    def test_a_wide_crop_that_the_head_fills_is_told(self) -> None:
+        frame = framing.plan_portrait(landmarks_at(512, 420, 170), None, (1024, 1024))
+        face = frame.face
+        alpha = np.zeros((640, 640), np.uint8)
+        middle = (round(face.eyes[0]), round(face.eyes[1]))
+        axes = (round(1.4 * face.scale), round(1.8 * face.scale))
+        cv2.ellipse(alpha, middle, axes, 0, 0, 360, 255, -1)
+        # Shoulders that leave the photo next to the chin.
+        alpha[round(face.chin_y + 0.5 * face.scale) :] = 255
+        matte = alpha.astype(np.float32) / 255
+        square, wide = (framing.plan_crop(frame, matte, aspect) for aspect in ("1:1", "16:9"))
+        assert face.head_height / wide.height > 1.2 * face.head_height / square.height
+        assert FrameNote.HEAD_LARGER_THAN_ASKED in wide.notes
+        assert FrameNote.HEAD_LARGER_THAN_ASKED not in square.notes
+
+    def test_the_square_tells_of_a_moved_eye_line_as_other_crops_do(self) -> None:
+        frame, _ = hatted(3.3)
+        matte = np.zeros((640, 640), np.float32)
+        matte[20:, 250:390] = 1
+        line = frame.face.eyes[1] / 640
+        assert line - frame.spec.eye_line > 0.06
+        assert FrameNote.EYE_LINE_MOVED in framing.plan_crop(frame, matte, 1.0).notes
 
     def test_a_malformed_aspect_is_refused(self) -> None:
         for text in ("16x9", "1:0", "9:1", ""):
