@@ -13,6 +13,8 @@ from headshot.imaging.enlarge import enlarged_block
 from headshot.imaging.framing_model import Crop
 
 _SCENE_SIDE = 192
+_GLOW_ROW, _GLOW_REACH = 0.42, 0.6
+"""Where a gradient is lightest, over the height, and how far it reaches; 0.5 are the edges."""
 _MOST_SPARE = 4
 """Areas of what is drawn that a covering picture, scaled as a whole, may have."""
 
@@ -67,12 +69,15 @@ def _gradient(spec: BackgroundSpec, size: tuple[int, int], seed: int) -> U8:
     width, height = size
     edge = np.array(lab_of(spec.colour), np.float32)
     centre = np.array(gradient_centre(spec), np.float32)
-    # The glow of one lamp on a paper roll: widest behind the head, falling off to the corners.
+    # The glow of one lamp on a paper roll, behind the head; gone in the corners and, but for less
+    # than a tenth, at the edges: there the colour is the one that was asked for.
     w0, h0 = max(2, width // 8), max(2, height // 8)
     x = (np.arange(w0, dtype=np.float32) + 0.5) / w0 - 0.5
-    y = (np.arange(h0, dtype=np.float32) + 0.5) / h0 - 0.42
-    x = x * (width / height) ** 0.5
-    falloff = np.exp(-(x[None, :] ** 2 + y[:, None] ** 2) / (2 * 0.36**2))[..., None]
+    y = (np.arange(h0, dtype=np.float32) + 0.5) / h0 - _GLOW_ROW
+    x = x * max(1.0, width / height) ** 0.5
+    y = y * np.where(y < 0, 0.5 / _GLOW_ROW, 0.5 / (1 - _GLOW_ROW))
+    away = np.asarray(x[None, :] ** 2 + y[:, None] ** 2, np.float32) / _GLOW_REACH**2
+    falloff = (np.maximum(1 - away, 0) ** 2)[..., None]
     lab = edge + (centre - edge) * falloff
     small = cv2.cvtColor(np.asarray(lab, np.float32), cv2.COLOR_Lab2RGB) * 255
     return _dithered(np.asarray(small, np.float32), size, seed)

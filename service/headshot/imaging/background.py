@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8, luma, parse_hex, to_lab
@@ -33,6 +34,8 @@ NAMED: dict[str, str] = {
 AUTO_OPTIONS = ("light-grey", "grey", "dark-grey")
 _LOW_KEY = 24.0
 """L* between ground and face of a person in the dark: enough at 32 px, and one light's doing."""
+_BESIDE = 0.6
+"""Face units around a person in which a background is compared with the person."""
 # By how much a gradient's middle is lighter than its edge, L*, and the lightest it becomes.
 _GLOW, _LIGHTEST = 10.0, 97.0
 
@@ -96,6 +99,25 @@ class SubjectTones:
 
 
 @dataclass(frozen=True)
+class GroundTones:
+    """CIELAB colours of a background: (L*, a*, b*) each.
+
+    Attributes:
+        head: beside the head; None where nothing of it is seen there.
+        body: beside the clothing; None the same.
+    """
+
+    head: tuple[float, float, float] | None
+    body: tuple[float, float, float] | None
+
+    @classmethod
+    def of(cls, spec: BackgroundSpec) -> GroundTones:
+        """Return those of a solid or a gradient, which lights up behind the head only."""
+        edge = lab_of(spec.colour)
+        return cls(gradient_centre(spec) if spec.kind == "gradient" else edge, edge)
+
+
+@dataclass(frozen=True)
 class BackgroundChoice:
     """A concrete background, why it was taken, and what to warn of."""
 
@@ -153,6 +175,25 @@ def measure_tones(image: U8, landmarks: F32, alpha: F32) -> SubjectTones:
     )
 
 
+def measure_ground(ground: U8, landmarks: F32, alpha: F32) -> GroundTones:
+    """Return the colours of a drawn background where it borders on the person.
+
+    Args:
+        ground: uint8 [h, w, 3], the background alone.
+        landmarks: [5, 2], the person's in its pixels.
+        alpha: float32 [h, w], the person's matte.
+    """
+    face = shape_of(landmarks)
+    rows = np.arange(alpha.shape[0])[:, None]
+    free = alpha < 0.1
+    reach = 2 * max(1, round(_BESIDE * face.scale)) + 1
+    beside = free & (cv2.dilate(alpha, np.ones((reach, reach), np.uint8)) > 0.5)
+    return GroundTones(
+        head=_median(ground, beside & (rows < face.chin_y)),
+        body=_median(ground, beside & (rows > face.chin_y)),
+    )
+
+
 def _median(image: U8, mask: np.ndarray) -> tuple[float, float, float] | None:
     places = np.flatnonzero(mask)
     if places.size < 40:
@@ -167,37 +208,44 @@ def _distance(first: tuple[float, ...], second: tuple[float, ...]) -> float:
     return float(np.linalg.norm(np.subtract(first, second)))
 
 
-def warnings_for(
-    colour: str | tuple[float, float, float], tones: SubjectTones
-) -> tuple[BackgroundNote, ...]:
-    """Return what a background colour is too close to.
+def warnings_for(ground: str | GroundTones, tones: SubjectTones) -> tuple[BackgroundNote, ...]:
+    """Return what a background is too close to: one colour, or its tones where it has several.
 
     Skin needs 12 L* of lightness contrast (at 32 px only lightness separates a face) unless the
     colours differ by 30 CIE76; hair and clothing need a CIE76 difference of 10.
     """
-    lab = lab_of(colour) if isinstance(colour, str) else colour
+    if isinstance(ground, str):
+        ground = GroundTones(lab_of(ground), lab_of(ground))
+    head, body = ground.head, ground.body
     notes = []
-    if abs(lab[0] - tones.skin[0]) < 12 and _distance(lab, tones.skin) < 30:
+    if head is not None and abs(head[0] - tones.skin[0]) < 12 and _distance(head, tones.skin) < 30:
         notes.append(BackgroundNote.CLOSE_TO_SKIN)
-    if tones.hair is not None and _distance(lab, tones.hair) < 10:
+    if _alike(head, tones.hair):
         notes.append(BackgroundNote.CLOSE_TO_HAIR)
-    if tones.clothing is not None and _distance(lab, tones.clothing) < 10:
+    if _alike(body, tones.clothing):
         notes.append(BackgroundNote.CLOSE_TO_CLOTHING)
     return tuple(notes)
+
+
+def _alike(
+    first: tuple[float, float, float] | None, second: tuple[float, float, float] | None
+) -> bool:
+    return first is not None and second is not None and _distance(first, second) < 10
 
 
 def choose(spec: BackgroundSpec, tones: SubjectTones) -> BackgroundChoice:
     """Return the concrete background for this face, with the reason and warnings.
 
     Args:
-        spec: as asked for; only kind `auto` leaves a choice.
+        spec: as asked for; only kind `auto` leaves a choice. Of `blur` and `image` nothing is known
+            before they are drawn: `measure_ground` and `warnings_for` tell.
         tones: of `measure_tones`.
     """
     if spec.kind in ("blur", "image"):
         return BackgroundChoice(spec, "as asked for", ())
     if spec.kind != "auto":
-        behind = _behind_head(spec)
-        return BackgroundChoice(spec, "as asked for", warnings_for(behind, tones))
+        notes = warnings_for(GroundTones.of(spec), tones)
+        return BackgroundChoice(spec, "as asked for", notes)
     scored = sorted(spec.options, key=lambda option: -_score(option, tones))
     best = scored[0]
     lightness = lab_of(best)[0]
@@ -218,10 +266,6 @@ def gradient_centre(spec: BackgroundSpec) -> tuple[float, float, float]:
     lightness, a, b = lab_of(spec.colour)
     # A colour lighter than that stays as it is: a glow never darkens.
     return max(lightness, min(lightness + _GLOW, _LIGHTEST)), a, b
-
-
-def _behind_head(spec: BackgroundSpec) -> tuple[float, float, float]:
-    return gradient_centre(spec) if spec.kind == "gradient" else lab_of(spec.colour)
 
 
 def _score(option: str, tones: SubjectTones) -> float:
@@ -254,9 +298,11 @@ __all__ = [
     "BackgroundChoice",
     "BackgroundNote",
     "BackgroundSpec",
+    "GroundTones",
     "SubjectTones",
     "choose",
     "lab_of",
+    "measure_ground",
     "measure_tones",
     "options_of",
     "rgb_of",

@@ -80,12 +80,20 @@ def _sigma(grey: U8, alpha: F32 | None) -> float:
     return float(np.sqrt(np.pi / 2) / 6 * np.percentile(blocks[usable], 10))
 
 
+def missing(wanted: Grain, own: Grain) -> Grain:
+    """Return the grain to lay over a ground that has some of its own, so that it has the wanted."""
+    return Grain(
+        fine=float(np.sqrt(max(0.0, wanted.fine**2 - own.fine**2))),
+        coarse=float(np.sqrt(max(0.0, wanted.coarse**2 - own.coarse**2))),
+    )
+
+
 def match(background: U8, grain: Grain, *, seed: int) -> U8:
     """Return the background with grain of the same strength and coarseness.
 
     Args:
-        background: uint8 [h, w, 3], free of noise.
-        grain: of `measure` on the subject at the same resolution.
+        background: uint8 [h, w, 3].
+        grain: of `measure` on the subject at the same resolution, or what is `missing` of it.
         seed: the same seed gives the same grain.
 
     Returns:

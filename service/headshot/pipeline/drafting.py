@@ -114,8 +114,8 @@ class Drafting:
         self.costs.book("matte", time.perf_counter() - begun)
         with call.stage("compose"):
             person = await self._cut_out(call, candidate.image, alpha_small)
-            ground = await self._background(person)
             whole = framing.plan_crop(self.framed.frame, person.alpha, 1.0)
+            ground = await self._background(call, person, whole)
             side = round(whole.width)
             square = await self.engine.workers.run(
                 call.deadline,
@@ -171,9 +171,16 @@ class Drafting:
             matte,
         )
 
-    async def _background(self, person: Person) -> BackgroundChoice:
+    async def _background(
+        self, call: Call, person: Person, whole: framing.Crop
+    ) -> BackgroundChoice:
         """Return the concrete background: the person's own choice, or the team's."""
         ground = background.choose(self.wish.ground, person.tones)
+        if ground.spec.kind in ("blur", "image"):
+            notes = await self.engine.workers.run(
+                call.deadline, rendering.ground_notes, person, whole, ground.spec
+            )
+            return replace(ground, notes=notes)
         if self.look is None or self.wish.ground.kind != "auto":
             return ground
         shared = await self.look.background(ground.spec)

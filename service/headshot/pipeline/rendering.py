@@ -28,7 +28,7 @@ from headshot.imaging import (
     tone,
 )
 from headshot.imaging import matte as mattes
-from headshot.imaging.background import BackgroundSpec, SubjectTones
+from headshot.imaging.background import BackgroundNote, BackgroundSpec, SubjectTones
 from headshot.imaging.edge_colour import EdgeColours
 from headshot.imaging.foreground import Estimate
 from headshot.imaging.framing import Crop, PortraitFrame
@@ -47,6 +47,8 @@ Alpha = NDArray[np.float32]
 _FAINT = 0.05
 _LIKELY = 0.04
 _EDGE = 0.025
+# Side of the square in which a background that must be drawn to be known is looked at.
+_GLANCE = 192
 # Of the master's width: what is drawn smaller has another grain.
 _SAME_SIZE = 0.95
 
@@ -212,6 +214,25 @@ def plan_crops(person: Person, aspects: set[float]) -> dict[float, Crop]:
     }
 
 
+def ground_notes(person: Person, crop: Crop, spec: BackgroundSpec) -> tuple[BackgroundNote, ...]:
+    """Return what of the person a `blur` or `image` background is too close to.
+
+    Args:
+        person: at canvas size.
+        crop: the square of `plan_crop`.
+        spec: a concrete background.
+    """
+    size, canvas = (_GLANCE, _GLANCE), person.frame.canvas
+    _, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
+    ground = backdrop.render(
+        spec, size, scene=person.scene, alpha=person.alpha, crop=crop, canvas=canvas
+    )
+    landmarks = geometry.apply_transform(crop.matrix(size), person.frame.landmarks)
+    return background.warnings_for(
+        background.measure_ground(ground, landmarks, alpha), person.tones
+    )
+
+
 def compose_crop(
     person: Person,
     crop: Crop,
@@ -244,6 +265,8 @@ def compose_crop(
     # Drawn smaller than the master, noise averages out: the ground has to match what is left.
     reduced = size[0] < _SAME_SIZE * crop.width * person.side / canvas
     noise = grain.measure(colours, alpha) if reduced else person.grain
+    if spec.kind == "image":
+        noise = grain.missing(noise, grain.measure(ground))
     return compose.composite(colours, alpha, ground, wrap=light_wrap, grain=noise, seed=seed)
 
 

@@ -135,6 +135,20 @@ async def test_of_photos_that_repeat_each_other_the_best_is_used(client, astrona
     assert codes == ["PHOTO_CODE_BLURRED", "PHOTO_CODE_OK", "PHOTO_CODE_DUPLICATE"]
 
 
+async def test_a_picture_background_of_the_colour_of_the_clothes_is_told(client, astronaut):
+    async def warnings(colour: tuple[int, int, int]) -> list[str]:
+        picture = jpeg(np.full((200, 200, 3), colour, np.uint8))
+        ground = style_pb2.Background(image=picture)
+        result = await client.create_headshot(
+            request_for(astronaut, style_id="creative", background=ground, renditions=small())
+        )
+        return list(result.warnings)
+
+    orange = await warnings((196, 84, 40))
+    assert "BACKGROUND_CLOSE_TO_CLOTHING" in orange
+    assert not [text for text in await warnings((20, 60, 110)) if "CLOSE_TO" in text]
+
+
 async def test_a_cutout_alone_holds_nothing_of_the_old_scene(client, astronaut):
     response = await client.create_headshot(
         pb.CreateHeadshotRequest(

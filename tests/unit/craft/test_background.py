@@ -6,9 +6,12 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from headshot.imaging import backdrop, background
+from headshot.imaging import backdrop, background, grain
 from headshot.imaging.background import BackgroundNote, BackgroundSpec, SubjectTones
-from headshot.imaging.framing import Crop
+from headshot.imaging.colorimetry import from_lab, to_lab
+from headshot.imaging.framing import Crop, plan_crop
+from headshot.imaging.tone import ToneSpec
+from headshot.pipeline import rendering
 
 from tests.unit.craft import material
 
@@ -90,6 +93,76 @@ def test_a_gradient_is_judged_by_what_is_behind_the_head() -> None:
     glow = BackgroundSpec(kind="gradient", colour="grey")
     assert BackgroundNote.CLOSE_TO_SKIN not in background.choose(edge, tones).notes
     assert BackgroundNote.CLOSE_TO_SKIN in background.choose(glow, tones).notes
+
+
+def test_clothing_is_compared_with_what_of_a_gradient_is_beside_the_shoulders() -> None:
+    suit = SubjectTones(skin=(62.0, 14.0, 18.0), hair=None, clothing=background.lab_of("navy"))
+    glow = background.choose(BackgroundSpec("gradient", "navy"), suit)
+    assert glow.notes == (BackgroundNote.CLOSE_TO_CLOTHING,)
+    # In front of its middle, 10 L* lighter, the same colour would do.
+    lighter = replace(suit, clothing=background.gradient_centre(BackgroundSpec(colour="navy")))
+    assert background.choose(BackgroundSpec("gradient", "navy"), lighter).notes == ()
+
+
+@pytest.mark.parametrize("size", [(640, 640), (1138, 640), (512, 640), (214, 640)])
+def test_a_gradient_has_the_colour_asked_for_in_the_corners_and_along_the_edges(
+    size: tuple[int, int],
+) -> None:
+    asked = np.array(background.lab_of("#1A6E4A"))
+    drawn = backdrop.render(BackgroundSpec("gradient", "#1A6E4A"), size, seed=1)
+    lab = to_lab(drawn).astype(np.float64)
+    for corner in (lab[:8, :8], lab[:8, -8:], lab[-8:, :8], lab[-8:, -8:]):
+        assert np.abs(corner.mean(axis=(0, 1)) - asked).max() < 0.5
+    for edge in (lab[:4], lab[-4:], lab[:, :4], lab[:, -4:]):
+        assert np.abs(edge[..., 0].mean() - asked[0]) < 1.5
+
+
+def cut_out() -> tuple[rendering.Person, Crop]:
+    """Return the astronaut, cut out, and her square."""
+    frame = material.astronaut_frame()
+    image, _ = material.astronaut_portrait()
+    alpha = np.asarray(np.rint(material.person_alpha() * 255), np.uint8)
+    person = rendering.cut_person(image, alpha, frame, ToneSpec(), "none")
+    return person, plan_crop(frame, person.alpha, 1.0)
+
+
+@pytest.mark.parametrize("what", ["skin", "clothing"])
+def test_a_picture_of_the_colour_of_the_person_is_told(what: str) -> None:
+    person, square = cut_out()
+    tones: dict[str, tuple[float, float, float] | None] = {
+        "skin": person.tones.skin,
+        "clothing": person.tones.clothing,
+    }
+    colour = tones[what]
+    assert colour is not None
+    picture = np.tile(from_lab(np.array([[colour]], np.float32)), (90, 120, 1))
+    notes = rendering.ground_notes(person, square, BackgroundSpec("image", image=picture))
+    assert BackgroundNote(f"BACKGROUND_CLOSE_TO_{what.upper()}") in notes
+    green = BackgroundSpec("image", image=material.plain((20, 90, 40)))
+    assert rendering.ground_notes(person, square, green) == ()
+
+
+def test_a_blurred_scene_of_the_colour_of_the_skin_is_told() -> None:
+    person, square = cut_out()
+    skin = from_lab(np.array([[person.tones.skin]], np.float32))[0, 0]
+    wall = np.where(person.alpha[..., None] > 0, person.scene, skin).astype(np.uint8)
+    other = np.where(person.alpha[..., None] > 0, person.scene, (20, 90, 40)).astype(np.uint8)
+    blur = BackgroundSpec("blur")
+    before = replace(person, scene=wall)
+    assert BackgroundNote.CLOSE_TO_SKIN in rendering.ground_notes(before, square, blur)
+    assert rendering.ground_notes(replace(person, scene=other), square, blur) == ()
+
+
+def test_a_picture_with_grain_of_its_own_gets_only_what_is_missing() -> None:
+    person, square = cut_out()
+    person = replace(person, grain=grain.Grain(2.0, 1.0))
+    rng = np.random.default_rng(0)
+    for sigma, wanted in ((4.0, 4.0), (1.2, 2.0), (0.0, 2.0)):
+        noisy = 128 + sigma * rng.standard_normal((640, 640, 1)) + np.zeros(3)
+        spec = BackgroundSpec("image", image=np.asarray(np.rint(noisy), np.uint8))
+        done = rendering.compose_crop(person, square, (640, 640), spec, 1, 0.0)
+        # The astronaut's square has background in the upper corners.
+        assert grain.measure(done[:200, :160]).fine == pytest.approx(wanted, rel=0.25)
 
 
 def test_a_blurred_scene_keeps_its_colours_but_nothing_recognisable(
