@@ -235,7 +235,8 @@ def _balanced(
 
     The estimate trusts what is nearly grey: of a strong cast it first sees a part only, and behind
     a change of the light other things may be the greyest. So a team's light is measured again: what
-    is still seen is balanced too, and of a step that led away from the target half is tried.
+    blue or yellow is still seen is balanced too (of the tint, once is what `_mostly_temperature`
+    holds it back to), and of a step that led away from the target half is tried.
 
     Args:
         wanted: the change after the first measurement.
@@ -258,7 +259,7 @@ def _balanced(
         if nearer or best is None:
             best = done, share, shown
         if nearer:
-            nearest, reached, step = off(shown), gains, _balance(shown, spec)
+            nearest, reached, step = off(shown), gains, _warmth(_balance(shown, spec))
         else:
             step = step / 2
         if nearest < _NEAR:
@@ -333,6 +334,12 @@ def _mostly_temperature(log_gains: NDArray[np.float64]) -> NDArray[np.float64]:
     tint = 0.45 * (log_gains[0] + log_gains[2]) / 2
     mixed = np.array([tint + temperature, 0.0, tint - temperature])
     return np.asarray(np.clip(mixed, -_MOST_GAIN, _MOST_GAIN), np.float64)
+
+
+def _warmth(log_gains: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the blue-yellow part of log gains."""
+    warm = (log_gains[0] - log_gains[2]) / 2
+    return np.array([warm, 0.0, -warm])
 
 
 def _decode(code: float) -> float:
