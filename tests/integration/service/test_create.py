@@ -144,7 +144,7 @@ async def test_a_picture_background_of_the_colour_of_the_clothes_is_told(client,
         )
         return list(result.warnings)
 
-    orange = await warnings((196, 84, 40))
+    orange = await warnings((203, 99, 65))
     assert "BACKGROUND_CLOSE_TO_CLOTHING" in orange
     assert not [text for text in await warnings((20, 60, 110)) if "CLOSE_TO" in text]
 
