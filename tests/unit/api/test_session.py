@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from headshot.api.costs import WHOLE_PICTURE
 from headshot.v1 import headshot_service_pb2 as pb
 
 from tests.unit.api.parts import Caller, Parts
@@ -33,7 +34,7 @@ async def test_a_stages_parts_add_up_to_its_time_however_many_requests_it_sends(
 ) -> None:
     request = pb.MatteRequest()
     context = cast("Any", Caller())
-    async with parts.sessions.work(context, request, "r", None, None, 1.0) as call:
+    async with parts.sessions.work(context, request, "r", None, None, WHOLE_PICTURE) as call:
         timing = call.timing("denoise")
         timing.total_s = 1.0
         timing.queue_s = 0.3 * side_by_side
