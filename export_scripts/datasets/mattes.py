@@ -37,16 +37,18 @@ from export_scripts.datasets.sources import (
     LONDON,
     OFFICIAL,
     PENN_FUDAN,
+    PEOPLE,
     URBAN,
+    VIKRAM,
     WALLPAPERS,
     Source,
     read_source,
 )
-from export_scripts.datasets.yunet import YuNet
+from export_scripts.datasets.yunet import YuNet, is_portrait
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-PARTS = ("backgrounds", "streets", "masks", "figures", "mattes", "wild")
+PARTS = ("backgrounds", "streets", "masks", "people", "figures", "mattes", "wild")
 BACKGROUNDS = (WALLPAPERS, BSDS, CID22, CLIC, URBAN, HOUSES)
 STREETS = (INRIA,)
 
@@ -113,6 +115,7 @@ def prepare(mirror: Path, teachers: Path, out: Path, parts: list[str]) -> None:
         "backgrounds": partial(write_backgrounds, sources=BACKGROUNDS),
         "streets": partial(write_backgrounds, sources=STREETS),
         "masks": write_ccp,
+        "people": write_people,
         "figures": write_figures,
         "mattes": write_mattes,
         "wild": write_wild,
@@ -177,9 +180,7 @@ def write_ccp(mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: P
         labels = masks.get(key.split("/")[1])
         face = largest_face(detector, rgb)
         if labels is not None and labels.shape == rgb.shape[:2]:
-            known = labels.astype(np.float32)
-            alpha = refine_mask(rgb, known)
-            confidence = np.where(np.abs(alpha - known) < 0.5, 1.0, 0.5).astype(np.float32)
+            alpha, confidence = along_edges(rgb, labels.astype(np.float32))
         else:
             mask, sure = two_views(segmenter, rgb, face)
             if face is None or sure.mean() < 0.95:
@@ -193,6 +194,39 @@ def write_ccp(mirror: Path, segmenter: SelfieSegmenter, detector: YuNet, pack: P
         }
         box = None if face is None else [float(v) for v in face[:4]]
         pack.add(key, blobs, face=box, labelled=labels is not None)
+
+
+def write_people(mirror: Path, _: SelfieSegmenter, detector: YuNet, pack: PackWriter) -> None:
+    """Write portraits and figures in the wild with masks drawn by hand.
+
+    Of the Vikram set those that are not for testing: several people, small or hidden faces.
+    """
+    for source, folder in ((PEOPLE, r"^data/(train|valid)_mask/.*"), (VIKRAM, r"^Ground_Truth/.*")):
+        git_dir = git_directory(mirror, source.repository)
+        blobs = list_blobs(git_dir, folder)
+        masks = {Path(path).stem: data for path, data in read_blobs(git_dir, blobs.items())}
+        for key, rgb in photos(mirror, source, 1024):
+            data = np.frombuffer(masks.get(key.split("/")[1], b"\0"), np.uint8)
+            mask = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+            if mask is None or (source is VIKRAM and is_portrait(detector, rgb)):
+                continue
+            if abs(mask.shape[0] / mask.shape[1] - rgb.shape[0] / rgb.shape[1]) > 0.02:
+                continue
+            known = cv2.resize(mask, rgb.shape[1::-1], interpolation=cv2.INTER_AREA) > 127
+            alpha, confidence = along_edges(rgb, known.astype(np.float32))
+            face = largest_face(detector, rgb)
+            blobs_ = {
+                "image": encode_jpeg(rgb),
+                "alpha": encode_png(to_byte(alpha)),
+                "confidence": encode_jpeg_grey(confidence),
+            }
+            pack.add(key, blobs_, face=None if face is None else [float(v) for v in face[:4]])
+
+
+def along_edges(rgb: Bytes, known: Floats) -> tuple[Floats, Floats]:
+    """Return a hard mask drawn along the photo's edges, and less trust where that changed it."""
+    alpha = refine_mask(rgb, known)
+    return alpha, np.where(np.abs(alpha - known) < 0.5, 1.0, 0.5).astype(np.float32)
 
 
 def write_figures(mirror: Path, segmenter: SelfieSegmenter, _: YuNet, pack: PackWriter) -> None:
@@ -213,9 +247,8 @@ def write_figures(mirror: Path, segmenter: SelfieSegmenter, _: YuNet, pack: Pack
         if numbers is None or numbers.shape != rgb.shape[:2]:
             continue
         known = (numbers > 0).astype(np.float32)
-        alpha = refine_mask(rgb, known)
+        alpha, sure = along_edges(rgb, known)
         others = (segmenter.mask_both_ways(rgb) > 0.3) & (cv2.dilate(known, np.ones((9, 9))) == 0)
-        sure = np.where(np.abs(alpha - known) < 0.5, 1.0, 0.5)
         blobs_ = {
             "image": encode_jpeg(rgb),
             "alpha": encode_png(to_byte(alpha)),

@@ -12,18 +12,6 @@ from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untype
 Floats = npt.NDArray[np.float32]
 SIDE = 256
 
-# The teacher's maps between its stages, by the tensor's number in its file: channels last, down to
-# 16 pixels and up again. The names are those of the student's stages.
-MAPS = {
-    "down128": 4,
-    "down64": 25,
-    "down32": 48,
-    "down16": 157,
-    "rise32": 193,
-    "rise64": 219,
-    "rise128": 245,
-}
-
 
 class SelfieSegmenter:
     """Teacher person segmenter on RGB images of any size."""
@@ -43,36 +31,11 @@ class SelfieSegmenter:
         size = (rgb.shape[1], rgb.shape[0])
         return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
-    def mask_only(self, rgb: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float16]]:
-        """Return what `SelfieMaps` returns for uint8 [256,256,3], without the maps."""
-        return {"mask": self.mask(rgb)[None].astype(np.float16)}
+    def row(self, rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return the mask of a training photo, uint8 [h,w]."""
+        return np.asarray(np.rint(self.mask(rgb) * 255), np.uint8)
 
     def mask_both_ways(self, rgb: npt.NDArray[np.uint8]) -> Floats:
         """Return the mean of the masks of the photo and of its mirror image."""
         mirrored = self.mask(np.ascontiguousarray(rgb[:, ::-1]))[:, ::-1]
         return np.asarray((self.mask(rgb) + mirrored) / 2, np.float32)
-
-
-class SelfieMaps:
-    """The teacher with its inner maps, for hints to a student."""
-
-    def __init__(self, path: Path) -> None:
-        self._interpreter = Interpreter(
-            str(path), num_threads=1, experimental_preserve_all_tensors=True
-        )
-        self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
-
-    def __call__(self, rgb: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float16]]:
-        """Look at one photo, uint8 [256,256,3].
-
-        Returns the maps of `MAPS`, float16 [C,H,W], and "mask", float16 [1,256,256] in 0..1.
-        """
-        self._interpreter.set_tensor(self._input, rgb[None].astype(np.float32) / 255)
-        self._interpreter.invoke()
-        numbers = {**MAPS, "mask": self._output}
-        return {
-            name: self._interpreter.get_tensor(number)[0].transpose(2, 0, 1).astype(np.float16)
-            for name, number in numbers.items()
-        }

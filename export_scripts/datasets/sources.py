@@ -48,6 +48,14 @@ HOUSES = Source("houses", "emanhamed/Houses-dataset", r"^Houses Dataset/.*\.jpg$
 PENN_FUDAN = Source(
     "penn-fudan", "ell-hosse/TinyDETR-PennFudan", r"^data/PennFudanPed/PNGImages/.*\.png$"
 )
+PEOPLE = Source("people", "dmitrybeloborodov/HumanSegmentation", r"^data/(train|valid)/\d+\.jpg$")
+# Photos with exactly one face, of a tenth of the height or more, are for testing
+# (`yunet.is_portrait`).
+VIKRAM = Source(
+    "vikram",
+    "VikramShenoy97/Human-Segmentation-Dataset",
+    r"^Training_Images/.*\.(jpg|jpeg|png)$",
+)
 INRIA = Source("inria", "ruananswer/Articulated_Pose_Estimation_1", r"^dataset/INRIA/.*\.jpg$")
 LFW = Source("lfw", "umass-vis-lfw/umass-vis-lfw.github.io", r"^images/[^/]+/.*\.jpg$")
 

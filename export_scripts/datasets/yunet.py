@@ -113,3 +113,10 @@ def non_maximum_suppression(rows: Floats, threshold: float) -> Floats:
         if not kept or box_iou(rows[index : index + 1], rows[kept])[0].max() <= threshold:
             kept.append(index)
     return rows[kept]
+
+
+def is_portrait(detector: YuNet, rgb: npt.NDArray[np.uint8]) -> bool:
+    """Tell whether a photo has exactly one face, of a tenth of its height or more."""
+    rows = detector.detect_at_scales(rgb, (160, 320, 640))
+    rows = rows[rows[:, 14] > 0.6]
+    return len(rows) == 1 and bool(rows[0, 3] - rows[0, 1] >= 0.1 * rgb.shape[0])

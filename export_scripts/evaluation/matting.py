@@ -20,15 +20,14 @@ from export_scripts.datasets.alpha import alpha_on_backdrop
 from export_scripts.datasets.packed import decode_rgb
 from export_scripts.datasets.selfie import SelfieSegmenter
 from export_scripts.datasets.snapshots import git_directory, list_blobs, read_blobs, snapshot_root
-from export_scripts.datasets.sources import CCP, KODAK, LONDON, WALLPAPERS, read_source
-from export_scripts.datasets.yunet import YuNet
+from export_scripts.datasets.sources import CCP, KODAK, LONDON, VIKRAM, WALLPAPERS, read_source
+from export_scripts.datasets.yunet import YuNet, is_portrait
 from export_scripts.evaluation.face_detector import main_face
 from export_scripts.evaluation.runtime import Bytes, Graph
 from export_scripts.metrics import Metric
 
 NAME = "matting"
 CANVAS = 512
-VIKRAM = "VikramShenoy97/Human-Segmentation-Dataset"
 Floats = npt.NDArray[np.float32]
 Matte = Callable[[Bytes], Floats]
 Example = tuple[str, Bytes, Floats]
@@ -103,8 +102,8 @@ def clothing_examples(data: Path, detector: YuNet) -> Iterator[Example]:
 
 def single_person_examples(data: Path, detector: YuNet) -> Iterator[Example]:
     """Photos of the Vikram set with exactly one face, at least a tenth of the height."""
-    git_dir = git_directory(data, VIKRAM)
-    images = list_blobs(git_dir, r"^Training_Images/.*\.(jpg|jpeg|png)$")
+    git_dir = git_directory(data, VIKRAM.repository)
+    images = list_blobs(git_dir, VIKRAM.pattern)
     truths = list_blobs(git_dir, r"^Ground_Truth/.*\.(jpg|jpeg|png)$")
     masks = {Path(p).stem: content for p, content in read_blobs(git_dir, truths.items())}
     for path, content in read_blobs(git_dir, images.items()):
@@ -117,9 +116,7 @@ def single_person_examples(data: Path, detector: YuNet) -> Iterator[Example]:
             continue
         size = (rgb.shape[1], rgb.shape[0])
         mask = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        rows = detector.detect_at_scales(rgb, (160, 320, 640))
-        rows = rows[rows[:, 14] > 0.6]
-        if len(rows) == 1 and rows[0, 3] - rows[0, 1] >= 0.1 * rgb.shape[0]:
+        if is_portrait(detector, rgb):
             yield path, rgb, np.asarray(mask, np.float32)
 
 

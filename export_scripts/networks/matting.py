@@ -1,12 +1,11 @@
 """Portrait matting in two resolutions: 512x512 photo to alpha.
 
-A trunk looks at the photo at 256 pixels, and again at 384, and says what is person: inverted
-bottlenecks with squeeze-and-excitation down to 16x16, then back up with gated skips (MobileNetV3,
-Howard et al., 2019, and its LR-ASPP head). Its seams have the teacher's sizes, so that every block
-can learn alone from the teacher's map before it (see training/matting.py). A shallow detail path
-works at full resolution: the photo enters pixel-unshuffled by two and alpha leaves by a pixel
-shuffle, so every pixel reaches the last layers, which is what fine hair needs (the split follows
-MODNet, Ke et al., 2022). Layers, losses and training are this project's own.
+A trunk looks at the photo at 320 and at 448 pixels and says what is person: an EfficientNet-Lite0
+down to a thirty-second, which learnt on ImageNet what things are before it learnt people here, then
+back up with gated skips and an LR-ASPP head (Howard et al., 2019). A shallow detail path works at
+full resolution: the photo enters pixel-unshuffled by two and alpha leaves by a pixel shuffle, so
+every pixel reaches the last layers, which is what fine hair needs (the split follows MODNet, Ke et
+al., 2022). Layers, losses and training are this project's own.
 """
 
 from __future__ import annotations
@@ -15,15 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from export_scripts.networks.efficientnet_lite import MAPS, Encoder
 from export_scripts.networks.layers import BatchNorm, convolution
 
 CANVAS = 512
-TRUNK = 256
-CLOSER = 384
-SEAMS = (16, 16, 24, 32)  # channels between the stages, at 128, 64, 32 and 16 pixels
-SEMANTIC = SEAMS[0]
-SEMANTIC_STRIDE = 4  # in pixels of the canvas
-MASK_STRIDE = CANVAS // TRUNK
+LOOKS = 320, 448
+RISES = (16, 24, 40, 64)  # channels on the way up, at 1/2, 1/4, 1/8 and 1/16 of the trunk's photo
+DEEPEST = 128  # at 1/32
+SEMANTIC = RISES[0]
+# What the trunk gives to the detail path, in pixels of the canvas.
+SEMANTIC_STRIDE, MASK_STRIDE = 4, 2
 
 INPUT_NAMES = ["image"]
 OUTPUT_NAMES = ["alpha"]
@@ -60,38 +60,17 @@ class Excitation(nn.Module):
         return torch.sigmoid(self.weights(x.mean((2, 3), keepdim=True)))
 
 
-class Bottleneck(nn.Module):
-    """Widen, look around, weigh, narrow; added to its input where the shape stays the same."""
+class Lateral(nn.Module):
+    """One map of the encoder, narrowed to the decoder's channels and brought to its scale."""
 
-    def __init__(
-        self, channels: int, wide: int, out: int, *, stride: int = 1, dense: bool = False
-    ) -> None:
+    def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        if dense:  # few channels: one dense 3x3 costs little and learns faster than two layers
-            layers: list[nn.Module] = [
-                nn.Conv2d(channels, wide, 3, stride, 1, bias=False),
-                BatchNorm(wide),
-                nn.Hardswish(),
-            ]
-        else:
-            layers = [
-                nn.Conv2d(channels, wide, 1, bias=False),
-                BatchNorm(wide),
-                nn.Hardswish(),
-                nn.Conv2d(wide, wide, 5, stride, 2, groups=wide, bias=False),
-                BatchNorm(wide),
-                nn.Hardswish(),
-            ]
-        self.body = nn.Sequential(*layers)
-        self.excitation = Excitation(wide, max(8, wide // 4))
-        self.narrow = nn.Conv2d(wide, out, 1)
-        self.shortcut = stride == 1 and channels == out
+        self.body = nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), BatchNorm(out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B,channels,H,W] to [B,out,H/stride,W/stride]."""
-        wide = self.body(x)
-        y: Tensor = self.narrow(wide * self.excitation(wide))
-        return x + y if self.shortcut else y
+        """Map [B,channels,H,W] to [B,out,H,W]."""
+        y: Tensor = self.body(x)
+        return y
 
 
 class Rise(nn.Module):
@@ -119,7 +98,7 @@ class Deepest(nn.Module):
 
     def __init__(self, channels: int, out: int) -> None:
         super().__init__()
-        self.features = nn.Conv2d(channels, out, 1)
+        self.features = nn.Sequential(nn.Conv2d(channels, out, 1, bias=False), BatchNorm(out))
         self.weights = nn.Conv2d(channels, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,38 +112,24 @@ class Trunk(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        a, b, c, d = SEAMS
-        self.down128 = nn.Sequential(nn.Conv2d(3, a, 3, 2, 1), nn.Hardswish())
-        self.down64 = Bottleneck(a, 48, b, stride=2, dense=True)
-        self.down32 = nn.Sequential(
-            Bottleneck(b, 96, c, stride=2, dense=True), Bottleneck(c, 96, c, dense=True)
+        self.encoder = Encoder()
+        self.lateral = nn.ModuleList(
+            Lateral(channels, out) for channels, out in zip(MAPS, RISES, strict=False)
         )
-        self.down16 = nn.Sequential(
-            Bottleneck(c, 192, d, stride=2), *(Bottleneck(d, 224, d) for _ in range(4))
+        self.deepest = Deepest(MAPS[-1], DEEPEST)
+        coarser = (*RISES[1:], DEEPEST)
+        self.rise = nn.ModuleList(
+            Rise(coarse, out) for coarse, out in zip(coarser, RISES, strict=True)
         )
-        self.deepest = Deepest(d, 160)
-        self.rise32 = Rise(160, c)
-        self.rise64 = Rise(c, b)
-        self.rise128 = Rise(b, a)
-        self.mask = nn.Conv2d(a, 4, 1)
-
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """Map [B,3,256,256] in -1..1 to maps of 128, 64, 32 and 16 pixels."""
-        maps = [self.down128(image)]
-        for stage in (self.down64, self.down32, self.down16):
-            maps.append(stage(maps[-1]))
-        return maps
-
-    def logits(self, fine: Tensor) -> Tensor:
-        """Map the finest decoded map [B,16,128,128] to mask logits [B,1,256,256]."""
-        return functional.pixel_shuffle(self.mask(fine), 2)
+        self.mask = nn.Conv2d(SEMANTIC, 4, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Map [B,3,H,W] in -1..1 (sides multiples of 16) to [B,16,H/2,W/2], [B,1,H,W]."""
-        m128, m64, m32, m16 = self.encode(image)
-        x = self.rise32(self.deepest(m16), m32)
-        x = self.rise128(self.rise64(x, m64), m128)
-        return x, self.logits(x)
+        """Map [B,3,H,W] in -1..1 (sides multiples of 32) to [B,16,H/2,W/2], [B,1,H,W]."""
+        *maps, deepest = self.encoder(image)
+        x = self.deepest(deepest)
+        for level in range(len(RISES) - 1, -1, -1):
+            x = self.rise[level](x, self.lateral[level](maps[level]))
+        return x, functional.pixel_shuffle(self.mask(x), 2)
 
 
 class Detail(nn.Module):
@@ -206,15 +171,15 @@ class MattingNetwork(nn.Module):
     def locate(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B,3,512,512] in -1..1 to features [B,16,128,128] and mask logits [B,1,256,256].
 
-        The mask is the mean of four looks of the trunk: at TRUNK and at CLOSER pixels, each with
-        the mirror image. The closer look knows edges better, the smaller one what belongs together.
+        The mask is the mean of two looks, the first at the mirror image. The closer look knows
+        edges better, the smaller one what belongs together; the features are the closer one's.
         """
-        small = functional.avg_pool2d(image, CANVAS // TRUNK)
-        semantic, mask = self.trunk(small)
-        mirrored = self.trunk(small.flip(3))[1].flip(3)
-        closer = _resized(image, CLOSER)
-        near = self.trunk(closer)[1] + self.trunk(closer.flip(3))[1].flip(3)
-        return semantic, (mask + mirrored + _resized(near, TRUNK)) / 4
+        far, near = (_resized(image, side) for side in LOOKS)
+        side = CANVAS // MASK_STRIDE
+        first = _resized(self.trunk(far.flip(3))[1].flip(3), side)
+        semantic, mask = self.trunk(near)
+        mask = (first + _resized(mask, side)) / 2
+        return _resized(semantic, CANVAS // SEMANTIC_STRIDE), mask
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Map [B,3,512,512] in -1..1 to alpha logits [B,1,512,512], mask logits [B,1,256,256]."""

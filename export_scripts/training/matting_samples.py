@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export_scripts.datasets.packed import Pack, fit_within
+from export_scripts.datasets.sources import VIKRAM
 from export_scripts.training.photo_noise import colour_shift, degrade
 
 Bytes = npt.NDArray[np.uint8]
@@ -96,6 +97,11 @@ class MattingSamples:
         self.masks = Pack(data / "masks")
         self.wild = Pack(data / "wild")
         self.figures = Pack(data / "figures")
+        self.people = Pack(data / "people")
+        # Several people, or somebody far away: a tenth of these photos, a third of their draws.
+        self._far = [
+            i for i, r in enumerate(self.people.records) if r["key"].startswith(f"{VIKRAM.name}/")
+        ]
         empty = (Pack(data / "backgrounds"), Pack(data / "streets"))
         self._places = [(pack, index) for pack in empty for index in range(len(pack))]
         self._scenes: dict[int, Bytes] = {}
@@ -111,10 +117,12 @@ class MattingSamples:
         kind = rng.random()  # of what is no composite
         if rng.random() < self.composites:
             sample = self._composite(rng, side)
-        elif kind < 0.08:
+        elif kind < 0.05:
             sample = self._photo(rng, side, self.figures)
-        elif kind < 0.38:
+        elif kind < 0.25:
             sample = self._photo(rng, side, self.masks)
+        elif kind < 0.58:
+            sample = self._photo(rng, side, self.people)
         elif kind < 0.81:
             sample = self._photo(rng, side, self.wild)
         elif kind < 0.95:
@@ -170,7 +178,7 @@ class MattingSamples:
             pack = self.mattes
             colour, alpha = self._read(pack, index, "colour"), self._read(pack, index, "alpha")
         else:
-            pack = self.masks if rng.random() < 0.7 else self.wild
+            pack = (self.masks, self.people, self.wild)[int(rng.choice(3, p=(0.45, 0.4, 0.15)))]
             index = int(rng.integers(len(pack)))
             colour, alpha = self._read(pack, index, "image"), self._read(pack, index, "alpha")
         confidence = self._read(pack, index, "confidence")
@@ -191,6 +199,8 @@ class MattingSamples:
 
     def _photo(self, rng: np.random.Generator, side: int, pack: Pack) -> Sample:
         index = int(rng.integers(len(pack)))
+        if pack is self.people and self._far and rng.random() < 0.35:
+            index = int(rng.choice(self._far))
         image, alpha, confidence = (
             self._read(pack, index, name) for name in ("image", "alpha", "confidence")
         )

