@@ -115,7 +115,7 @@ DEFAULT_BOUNDS: Mapping[str, Bounds] = {
     "realism.luminance_mean": Bounds(low=0.03, high=0.80),
     "realism.luminance_variance": Bounds(low=0.001, high=0.12),
     "realism.dynamic_range": Bounds(low=4.5),
-    "realism.under_exposure": Bounds(high=0.70),
+    "realism.under_exposure": Bounds(high=0.60),
     "realism.over_exposure": Bounds(high=0.05),
     "realism.clipping": Bounds(high=0.04),
     "realism.illumination_uniformity": Bounds(low=0.12),
@@ -146,5 +146,5 @@ LIT_UNDER_EXPOSURE = Bounds(high=0.90)
 """What passes of `realism.under_exposure` then, on a face that light falls on.
 
 The standard counts luminance 0..25 of 255, L* below 38: the very skin of a dark complexion. Its
-quality component is 52 of 100 at 0.90, and 98 at 0.70.
+quality component is 52 of 100 at 0.90. Without light a picture is told earlier than the photo is.
 """
