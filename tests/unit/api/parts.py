@@ -11,7 +11,9 @@ from headshot.api.audit_trail import AuditTrail
 from headshot.api.session import Sessions
 from headshot.api.templates import Templates
 from headshot.config import Settings
+from headshot.imaging.quality import QualityReport
 from headshot.pipeline.engine import Engine
+from headshot.pipeline.results import HeadshotResult, Intermediates, Verification
 from headshot.pipeline.service import Pipeline
 from headshot.pipeline.workers import Workers
 from headshot.security.keyring import KeyRing
@@ -55,4 +57,25 @@ def make_parts(workers: Workers, audit_log: Path, **changes: Any) -> Parts:
         AuditTrail(AuditLog(audit_log)),
         admission,
         metrics,
+    )
+
+
+def headshot_result(
+    verification: Verification, intermediates: Intermediates | None = None
+) -> HeadshotResult:
+    """Return a result without files, for what is told beside them."""
+    return HeadshotResult(
+        renditions=(),
+        verification=verification,
+        quality=QualityReport(()),
+        candidates=(),
+        photos=(),
+        advice=(),
+        style_id="legal",
+        style_version="1.0",
+        background="",
+        warnings=(),
+        degraded=(),
+        profile="compact",
+        intermediates=intermediates,
     )

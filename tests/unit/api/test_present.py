@@ -7,27 +7,16 @@ import time
 import numpy as np
 from headshot.api import present
 from headshot.deadline import Deadline
-from headshot.imaging.quality import QualityReport
 from headshot.pipeline.call import Call
-from headshot.pipeline.results import HeadshotResult, Intermediates, Verification
+from headshot.pipeline.results import Intermediates, Verification
+
+from tests.unit.api.parts import headshot_result
 
 
 def test_the_timings_of_a_headshot_tell_of_its_pictures_from_the_way() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (1500, 1500, 3), np.uint8)
-    result = HeadshotResult(
-        renditions=(),
-        verification=Verification(0.9, 0.4, "recogniser", 1e-4),
-        quality=QualityReport(()),
-        candidates=(),
-        photos=(),
-        advice=(),
-        style_id="legal",
-        style_version="1.0",
-        background="",
-        warnings=(),
-        degraded=(),
-        profile="compact",
-        intermediates=Intermediates(noise, (), noise[..., 0], None),
+    result = headshot_result(
+        Verification(0.9, 0.4, "recogniser", 1e-4), Intermediates(noise, (), noise[..., 0], None)
     )
     call = Call(Deadline.after(60))
     begun = time.perf_counter()

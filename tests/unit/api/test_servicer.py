@@ -20,7 +20,6 @@ from headshot.errors import (
     PermissionDeniedError,
     PhotoError,
 )
-from headshot.imaging.quality import QualityReport
 from headshot.pipeline.call import Call, ProgressEvent
 from headshot.pipeline.capture_advice import PhotoCode
 from headshot.pipeline.denoise import DenoisePlan
@@ -37,7 +36,7 @@ from headshot.pipeline.service import Pipeline, VerifyResult
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
 
-from tests.unit.api.parts import Caller, Parts
+from tests.unit.api.parts import Caller, Parts, headshot_result
 
 
 def servicer_of(parts: Parts) -> HeadshotServicer:
@@ -148,20 +147,7 @@ class Finished(Pipeline):
         return DenoiseResult(PICTURE, candidates, VERDICT, "legal", "1.0")
 
     async def create(self, *_: object) -> HeadshotResult:
-        return HeadshotResult(
-            renditions=(),
-            verification=VERIFIED,
-            quality=QualityReport(()),
-            candidates=(),
-            photos=(),
-            advice=(),
-            style_id="legal",
-            style_version="1.0",
-            background="",
-            warnings=(),
-            degraded=(),
-            profile="compact",
-        )
+        return headshot_result(VERIFIED)
 
 
 @pytest.mark.parametrize(
