@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 
@@ -10,9 +12,10 @@ from headshot.imaging import light
 from headshot.imaging.colorimetry import F32, U8, linear_to_srgb, srgb_to_linear
 from headshot.imaging.framing_model import Crop
 from headshot.imaging.grain import Grain
+from headshot.imaging.parts import SideBySide, both, one_by_one
 
 _SOLID = 0.996
-_BAND = 256
+_BAND = 128
 
 
 def composite(
@@ -24,6 +27,7 @@ def composite(
     grain: Grain | None = None,
     seed: int = 0,
     linear: float = 0.0,
+    side_by_side: SideBySide = one_by_one,
 ) -> U8:
     """Return the subject over the background.
 
@@ -37,6 +41,7 @@ def composite(
         linear: share of linear light in the blend of half-covered pixels, 0..1. Light adds in
             linear values, but mattes are learnt, and foregrounds estimated, by the equation in
             coded ones; the inverse of that is the blend without jagged or thinned hair.
+        side_by_side: does parts of the picture.
 
     Returns:
         uint8 [h, w, 3].
@@ -46,19 +51,30 @@ def composite(
     """
     if not foreground.shape == background.shape == (*alpha.shape, 3):
         raise ValueError(f"sizes differ: {foreground.shape}, {alpha.shape} and {background.shape}")
-    ground = background if grain is None else grains.match(background, grain, seed=seed)
-    subject = light.match(foreground, alpha, background, strength=wrap)
-    out = ground.copy() if ground is background else ground
+
+    def draw_ground() -> U8:
+        ground = background if grain is None else grains.match(background, grain, seed=seed)
+        return ground.copy() if ground is background else ground
+
+    subject, out = both(
+        side_by_side,
+        lambda: light.match(foreground, alpha, background, strength=wrap),
+        draw_ground,
+    )
+    bands = [slice(top, top + _BAND) for top in range(0, alpha.shape[0], _BAND)]
+    side_by_side(
+        [partial(_lay_over, subject[rows], alpha[rows], out[rows], linear) for rows in bands]
+    )
+    return out
+
+
+def _lay_over(subject: U8, alpha: F32, out: U8, linear: float) -> None:
+    """Lay rows of the subject over those of `out`, in place."""
     solid = (alpha >= _SOLID).astype(np.uint8)
     cv2.copyTo(subject, solid, out)
-    soft = (alpha > 0.004) & (solid == 0)
-    for top in range(0, alpha.shape[0], _BAND):
-        ys, xs = np.nonzero(soft[top : top + _BAND])
-        if ys.size == 0:
-            continue
-        ys += top
+    ys, xs = np.nonzero((alpha > 0.004) & (solid == 0))
+    if ys.size:
         out[ys, xs] = _blend(subject[ys, xs], out[ys, xs], alpha[ys, xs][:, None], linear)
-    return out
 
 
 def _blend(fore: U8, back: U8, alpha: F32, linear: float) -> U8:

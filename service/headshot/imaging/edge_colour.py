@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
+from headshot.imaging.parts import SideBySide, one_by_one
 
 _WORK = 256
 """Side at which colours are gathered: both are smooth along an edge."""
@@ -40,7 +42,11 @@ _SPREADS = (0.006, 0.025, 0.12)
 _LUMP = 3
 """Pixels, at the side above, from which what colour would add is no strand."""
 _LUMP_REACH = 6
-_BAND = 192
+_BAND = 320
+"""Rows of a block: enough that a block's work is pixels rather than calls."""
+
+_Block = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in pixels."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,23 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     return EdgeColours(fore, back, np.asarray(trust, np.float32), bounds, rim)
 
 
-def decide(image: U8, alpha: F32, colours: EdgeColours) -> F32:
+def decide(
+    image: U8, alpha: F32, colours: EdgeColours, side_by_side: SideBySide = one_by_one
+) -> F32:
     """Return the matte with its edge decided by colour where that can be trusted.
 
     Args:
         image: uint8 [h, w, 3], what the colours were gathered on, at any resolution.
         alpha: float32 [h, w], its matte.
         colours: of `gather`.
+        side_by_side: does blocks of the picture.
     """
     out = alpha.copy()
-    for block, places, near in _places(colours.trust, image):
+
+    def decide_block(block: _Block) -> None:
+        places, near = _weighed(colours.trust, image, block)
+        if places.size == 0:
+            return
         _, _, share, strange = _shares(image, colours, block, places)
         trust = near * (1 - strange)
         none, whole = _at(colours.bounds, image, block, places).T
@@ -126,10 +139,12 @@ def decide(image: U8, alpha: F32, colours: EdgeColours) -> F32:
         view = out[block[1] : block[3], block[0] : block[2]]
         old = np.ascontiguousarray(view).reshape(-1).take(places)
         view[np.divmod(places, view.shape[1])] = old + trust * (share - old)
+
+    side_by_side([partial(decide_block, block) for block in _blocks(colours.trust, image)])
     return out
 
 
-def take_off_rim(foreground: U8, colours: EdgeColours) -> U8:
+def take_off_rim(foreground: U8, colours: EdgeColours, side_by_side: SideBySide = one_by_one) -> U8:
     """Return the foreground without the old background's light along its rim.
 
     A bright wall lights the rim of a cheek and blends into the outermost pixels: before another
@@ -138,9 +153,14 @@ def take_off_rim(foreground: U8, colours: EdgeColours) -> U8:
     Args:
         foreground: uint8 [h, w, 3], of `foreground.estimate` with the decided matte.
         colours: of `gather`.
+        side_by_side: does blocks of the picture.
     """
     out = foreground.copy()
-    for block, places, rim in _places(colours.rim, foreground):
+
+    def clean_block(block: _Block) -> None:
+        places, rim = _weighed(colours.rim, foreground, block)
+        if places.size == 0:
+            return
         _, span, share, strange = _shares(foreground, colours, block, places)
         excess = np.clip(1 - _SHADING - share, 0, 1) * rim * (1 - strange)
         some = excess > 0
@@ -148,17 +168,13 @@ def take_off_rim(foreground: U8, colours: EdgeColours) -> U8:
         at = np.divmod(places[some], view.shape[1])
         moved = view[at] + excess[some][:, None] * span[some]
         view[at] = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+
+    side_by_side([partial(clean_block, block) for block in _blocks(colours.rim, foreground)])
     return out
 
 
-def _places(
-    weight: F32, image: U8
-) -> Iterator[tuple[tuple[int, int, int, int], NDArray[np.intp], NDArray[np.float32]]]:
-    """Yield blocks of the picture, the pixels in them where the weight counts, and the weights.
-
-    Pixels are counted row by row within the block: numpy takes them several times faster by one
-    number than by row and column.
-    """
+def _blocks(weight: F32, image: U8) -> Iterator[_Block]:
+    """Yield the blocks of the picture in which the weight may count."""
     height, width = image.shape[:2]
     h0, w0 = weight.shape
     some = cv2.dilate(np.asarray(weight > 0.01, np.uint8), np.ones((3, 3), np.uint8))
@@ -168,16 +184,21 @@ def _places(
         for first, last in runs(np.flatnonzero(some[row:end].any(axis=0)), 8):
             y0, y1 = row * height // h0, end * height // h0
             x0, x1 = first * width // w0, last * width // w0
-            block = (x0, y0, x1, y1)
-            wide = np.asarray(enlarged_block(weight, (width, height), block), np.float32)
-            places = np.flatnonzero(wide > 0.01)
-            if places.size:
-                yield block, places, wide.reshape(-1).take(places)
+            yield x0, y0, x1, y1
 
 
-def _at(
-    plane: F32, image: U8, block: tuple[int, int, int, int], places: NDArray[np.intp]
-) -> NDArray[np.float32]:
+def _weighed(weight: F32, image: U8, block: _Block) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return the pixels of a block where the weight counts, and the weights.
+
+    Pixels are counted row by row within the block: numpy takes them several times faster by one
+    number than by row and column.
+    """
+    wide = enlarged_block(weight, (image.shape[1], image.shape[0]), block)
+    places = np.flatnonzero(wide > 0.01)
+    return places, np.asarray(wide.reshape(-1).take(places), np.float32)
+
+
+def _at(plane: F32, image: U8, block: _Block, places: NDArray[np.intp]) -> NDArray[np.float32]:
     wide = enlarged_block(plane, (image.shape[1], image.shape[0]), block)
     return np.asarray(wide.reshape(-1, plane.shape[2]).take(places, axis=0), np.float32)
 
@@ -185,7 +206,7 @@ def _at(
 def _shares(
     image: U8,
     colours: EdgeColours,
-    block: tuple[int, int, int, int],
+    block: _Block,
     places: NDArray[np.intp],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Return what the pixels are made of.

@@ -180,7 +180,7 @@ def _jpeg(pixels: NDArray[np.uint8], spec: EncodeSpec, xmp: bytes | None) -> byt
     elif spec.progressive:
         profile = srgb_profile()
         options = {"quality": spec.quality, "subsampling": 0, "progressive": True}
-        encoded = _pillow(Image.fromarray(pixels), "JPEG", options | {"optimize": True})
+        encoded = _pillow(Image.fromarray(pixels), "JPEG", options)
     else:
         profile = srgb_profile()
         encoded = simplejpeg.encode_jpeg(

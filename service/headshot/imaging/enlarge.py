@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_LONGEST_RUN = 16
+_LONGEST_RUN = 32
 
 
 def enlarged_block(

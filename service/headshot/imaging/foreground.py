@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
+from headshot.imaging.parts import SideBySide, one_by_one
 
 # (longer side, window radius over that side), coarse to fine.
 _LEVELS = ((128, 0.07), (256, 0.015), (512, 0.006))
 _SOLID = 0.995
 _EMPTY = 0.002
+_BAND = 256
+"""Rows of a block: enough that a block's work is pixels rather than calls."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,15 @@ def estimate(image: U8, alpha: F32) -> U8:
     return correct(image, alpha, coarse(image, alpha))
 
 
-def correct(image: U8, alpha: F32, small: Estimate) -> U8:
-    """Return what `estimate` does, from an estimate of the same picture at another resolution."""
+def correct(image: U8, alpha: F32, small: Estimate, side_by_side: SideBySide = one_by_one) -> U8:
+    """Return what `estimate` does, from an estimate of the same picture at another resolution.
+
+    Args:
+        image: as of `estimate`.
+        alpha: as of `estimate`.
+        small: of `coarse`.
+        side_by_side: does blocks of the picture.
+    """
     height, width = alpha.shape
     h0, w0 = small.alpha.shape
     near = cv2.dilate((small.alpha > 0.004).astype(np.uint8), np.ones((17, 17), np.uint8))
@@ -61,13 +72,16 @@ def correct(image: U8, alpha: F32, small: Estimate) -> U8:
     edge = np.asarray(cv2.dilate(edge, np.ones((3, 3), np.uint8)), np.uint8)
     filled = np.asarray(cv2.convertScaleAbs(small.fore), np.uint8)
     out = image.copy()
-    step = max(1, 128 * h0 // height)
+    parts = []
+    step = max(1, _BAND * h0 // height)
     for row in range(0, h0, step):
         end = min(h0, row + step)
         for first, last in runs(np.flatnonzero(edge[row:end].any(axis=0)), 8):
             y0, y1 = row * height // h0, end * height // h0
             x0, x1 = first * width // w0, last * width // w0
-            _correct(image, alpha, (small.fore, small.back, filled), out, (x0, y0, x1, y1))
+            estimates = (small.fore, small.back, filled)
+            parts.append(partial(_correct, image, alpha, estimates, out, (x0, y0, x1, y1)))
+    side_by_side(parts)
     return out
 
 

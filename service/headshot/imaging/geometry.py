@@ -234,14 +234,32 @@ def _prescaled(
     y1 = min(height, math.ceil(seen[:, 1].max() + reach))
     if x1 - x0 < 2 or y1 - y0 < 2:  # the output looks past the photo
         x0, y0, x1, y1 = 0, 0, width, height
+    # Halving is exact and several times faster than areas with fractions.
+    halvings = math.floor(math.log2(factor))
+    (x0, x1), (y0, y1) = (
+        _whole(first, last, side, 1 << halvings)
+        for first, last, side in ((x0, x1, width), (y0, y1, height))
+    )
     target = (max(1, round((x1 - x0) / factor)), max(1, round((y1 - y0) / factor)))
-    small = _uint8(cv2.resize(image[y0:y1, x0:x1], target, interpolation=cv2.INTER_AREA))
+    small = image[y0:y1, x0:x1]
+    for _ in range(halvings):
+        if small.shape[0] % 2 or small.shape[1] % 2:  # an odd photo, seen to both edges
+            break
+        half = (small.shape[1] // 2, small.shape[0] // 2)
+        small = _uint8(cv2.resize(small, half, interpolation=cv2.INTER_AREA))
+    small = _uint8(cv2.resize(small, target, interpolation=cv2.INTER_AREA))
     sx, sy = (x1 - x0) / target[0], (y1 - y0) / target[1]
     # small (u,v) sits at photo ((u + 0.5) * sx - 0.5 + x0, ...)
     up = np.array(
         [[sx, 0, 0.5 * sx - 0.5 + x0], [0, sy, 0.5 * sy - 0.5 + y0], [0, 0, 1]], dtype=np.float64
     )
     return small, m @ up
+
+
+def _whole(first: int, last: int, side: int, step: int) -> tuple[int, int]:
+    """Widen a range within 0..side to a multiple of `step`, as far as that goes."""
+    last = min(side, last + (first - last) % step)
+    return max(0, first - (first - last) % step), last
 
 
 def resize(image: Image, size: tuple[int, int]) -> Image:

@@ -6,6 +6,7 @@ A noiseless ground behind a noisy person is the surest sign of a cut-out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -126,19 +127,33 @@ def match(background: U8, grain: Grain, *, seed: int) -> U8:
     return out
 
 
-def _tile(grain: Grain, seed: int) -> NDArray[np.int16]:
-    """Return int8 [512, 512] seamless noise whose two scales have the wanted strength."""
+@lru_cache(maxsize=8)
+def _noises(seed: int) -> tuple[F32, F32, F32]:
+    """Return what a tile is made of: normal noise at both scales, and -0.5..0.5; 2.3 MB.
+
+    A headshot is composed at least twice with one seed, and most callers give none.
+    """
     rng = np.random.default_rng(seed)
     side = 512
+    white = rng.standard_normal((side, side), np.float32)
+    rough = rng.standard_normal((side // 2, side // 2), np.float32)
+    dither = rng.random((side, side), np.float32) - np.float32(0.5)
+    for plane in (white, rough, dither):
+        plane.flags.writeable = False
+    return white, rough, dither
+
+
+def _tile(grain: Grain, seed: int) -> NDArray[np.int16]:
+    """Return int8 [512, 512] seamless noise whose two scales have the wanted strength."""
     # Halving averages white noise to a half; what is left over is coarse grain of its own.
     fine = grain.fine
     coarse = float(np.sqrt(max(0.0, grain.coarse**2 - (0.5 * fine) ** 2)))
-    noise = rng.standard_normal((side, side), np.float32) * fine
+    white, rough, dither = _noises(seed)
+    noise = white * np.float32(fine)
     if coarse > 0.1:
-        rough = rng.standard_normal((side // 2, side // 2), np.float32)
         wrapped = cv2.copyMakeBorder(rough, 2, 2, 2, 2, cv2.BORDER_WRAP)
         grown = cv2.resize(wrapped, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)[4:-4, 4:-4]
         noise += np.asarray(grown, np.float32) * coarse
     # Dithered rounding keeps grain weaker than one code value from vanishing.
-    noise += rng.random((side, side), np.float32) - 0.5
+    noise += dither
     return np.asarray(np.clip(np.rint(noise), -60, 60), np.int16)

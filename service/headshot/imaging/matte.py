@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from headshot.imaging import geometry
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
+from headshot.imaging.parts import SideBySide, one_by_one
 
 _WORK = 512
 """Side at which the local linear model is fitted; the guide carries the detail above it."""
@@ -19,7 +21,7 @@ _RADIUS, _EPS = 0.018, 5e-5
 gradient error (30 composites of training people); with twice of it flags come into the veil."""
 _OUTSIDE, _INSIDE = (0.04, 0.12), (0.9, 0.09)
 """Where colour has no say: alpha from where, and over how much more, it leaves 0 and reaches 1."""
-_BAND = 256
+_BAND = 128
 """Rows of output computed at a time, so that temporaries stay in the cache."""
 _VEIL = np.array([[1 / 0.88] * 4 + [-0.06 / 0.88]], np.float32)
 """Sum of four channels, 0.06..0.94 spread to 0..1, as a matrix for `cv2.transform`."""
@@ -205,31 +207,30 @@ def _fit(image: F32, alpha: F32, window: int, eps: float) -> F32:
     return np.asarray(cv2.merge([mean(a_r), mean(a_g), mean(a_b), mean(offset)]), np.float32)
 
 
-def draw(matte: LinearMatte, guide: U8) -> F32:
-    """Return alpha float32 [H, W] of the guide uint8 [H, W, 3], the fitted picture at any size.
+def draw(matte: LinearMatte, guide: U8, side_by_side: SideBySide = one_by_one) -> F32:
+    """Return alpha float32 [H, W] of a picture at any size.
 
     The linear function where the matte is unsure, the enlarged rough matte elsewhere.
+
+    Args:
+        matte: of `fit`.
+        guide: uint8 [H, W, 3], the fitted picture.
+        side_by_side: draws bands of it.
     """
     alpha = np.empty(guide.shape[:2], np.float32)
-    for band in bands(matte, guide, 1):
-        draw_band(matte, guide, alpha, band)
+    rows = matte.rough.shape[0]
+    step = max(1, _BAND * rows // len(guide))
+    side_by_side(
+        [
+            partial(_draw_band, matte, guide, alpha, (top, min(rows, top + step)))
+            for top in range(0, rows, step)
+        ]
+    )
     return alpha
 
 
-def bands(matte: LinearMatte, guide: U8, count: int) -> list[tuple[int, int]]:
-    """Return (first, last + 1) rows of the fitted picture, of parts that can be drawn apart."""
-    rows = matte.rough.shape[0]
-    step = _step(rows, guide)
-    each = -(-rows // (count * step)) * step
-    return [(top, min(rows, top + each)) for top in range(0, rows, each)]
-
-
-def _step(rows: int, guide: U8) -> int:
-    return max(1, _BAND * rows // len(guide))
-
-
-def draw_band(matte: LinearMatte, guide: U8, alpha: F32, band: tuple[int, int]) -> None:
-    """Do for one of `bands` what `draw` does; alpha float32 [H, W] is written in its rows."""
+def _draw_band(matte: LinearMatte, guide: U8, alpha: F32, band: tuple[int, int]) -> None:
+    """Write alpha in the rows that belong to rows first..last of the fitted picture."""
     height, width = guide.shape[:2]
     h0 = matte.rough.shape[0]
     first, last = band
@@ -240,13 +241,10 @@ def draw_band(matte: LinearMatte, guide: U8, alpha: F32, band: tuple[int, int]) 
     if rows.size:
         sure = (matte.rough[rows[0] : rows[-1] + 1] > 0.5).astype(np.float32)
         np.take(sure.take(columns, axis=1), rows - rows[0], axis=0, out=alpha[part])
-    step = _step(h0, guide)
-    for top0 in range(first, last, step):
-        low0 = min(last, top0 + step)
-        columns = np.flatnonzero(matte.unsure[top0:low0].any(axis=0))
-        # Runs of columns, so that the empty middle between both shoulders costs nothing.
-        for left0, right0 in runs(columns, 24):
-            _apply_block(matte.coefficients, guide, alpha, (top0, low0, left0, right0))
+    columns = np.flatnonzero(matte.unsure[first:last].any(axis=0))
+    # Runs of columns, so that the empty middle between both shoulders costs nothing.
+    for left0, right0 in runs(columns, 24):
+        _apply_block(matte.coefficients, guide, alpha, (first, last, left0, right0))
 
 
 def _apply_block(

@@ -231,12 +231,12 @@ class Maker:
                 )
             enlarged = await enlarging.result(draft.candidate.image, part)
 
-        gone = threading.Event()
+        gone, side_by_side = threading.Event(), self.engine.workers.side_by_side
 
         def finish() -> tuple[RenditionFile, ...]:
             person = draft.person
             if side > canvas and enlarged is not None:
-                person = rendering.enlarge_person(person, enlarged, side)
+                person = rendering.enlarge_person(person, enlarged, side, side_by_side)
             return files.make_files(
                 person,
                 crops,
@@ -250,6 +250,7 @@ class Maker:
                 made_up=self.engine.models.profile != "compact",
                 deadline=call.deadline,
                 gone=gone.is_set,
+                side_by_side=side_by_side,
             )
 
         begun = time.perf_counter()

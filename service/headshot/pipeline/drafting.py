@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from headshot.imaging import background, framing
 from headshot.imaging.background import BackgroundChoice
-from headshot.imaging.matte import LinearMatte
 from headshot.imaging.quality import QualityReport
 from headshot.pipeline import pictures, rendering, verify
 from headshot.pipeline.call import Call
@@ -108,6 +107,11 @@ class Drafting:
 
     async def _draft(self, call: Call, candidate: Candidate) -> Draft:
         """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
+        # With the scene kept in sight, all of it is needed at the end.
+        kept = self.wish.ground.kind == "blur"
+        canvas = self.framed.frame.canvas
+        part = None if kept else rendering.likely_part(self.framed.opinion, canvas)
+        await self.enlarging.begin(candidate.image, part)
         begun = time.perf_counter()
         with call.stage("matte"):
             alpha_small = await pictures.matte(self.engine, call, candidate.image)
@@ -148,28 +152,22 @@ class Drafting:
         return Draft(candidate, person, ground, square, whole, verification, report)
 
     async def _cut_out(self, call: Call, image: Image, alpha_small: Image) -> Person:
-        """Tone the candidate and cut it out; what shows of it begins to be enlarged meanwhile."""
-        framed, wish, workers = self.framed, self.wish, self.engine.workers
+        """Tone the candidate and cut it out."""
+        framed, wish = self.framed, self.wish
 
-        def decide() -> tuple[LinearMatte, NDArray[np.bool_] | None]:
+        def cut() -> Person:
             matte = rendering.decide_matte(image, alpha_small, framed.frame, framed.opinion)
-            # With the scene kept in sight, all of it is needed at the end.
-            kept = wish.ground.kind == "blur"
-            return matte, None if kept else rendering.likely_part(matte, framed.frame.canvas)
+            return rendering.cut_person(
+                image,
+                alpha_small,
+                framed.frame,
+                wish.tone,
+                wish.retouch,
+                framed.reference,
+                matte,
+            )
 
-        matte, part = await workers.run(call.deadline, decide)
-        await self.enlarging.begin(image, part)
-        return await workers.run(
-            call.deadline,
-            rendering.cut_person,
-            image,
-            alpha_small,
-            framed.frame,
-            wish.tone,
-            wish.retouch,
-            framed.reference,
-            matte,
-        )
+        return await self.engine.workers.run(call.deadline, cut)
 
     async def _background(
         self, call: Call, person: Person, whole: framing.Crop

@@ -16,6 +16,7 @@ from headshot.imaging.background import BackgroundSpec
 from headshot.imaging.encode import MEDIA_TYPES, encode
 from headshot.imaging.framing import Crop
 from headshot.imaging.metadata import Provenance, source_type, xmp_packet
+from headshot.imaging.parts import SideBySide, one_by_one
 from headshot.imaging.provenance import Signer, sign
 from headshot.imaging.renditions import RenditionSpec
 from headshot.pipeline.rendering import Person, compose_crop, cut_out_crop
@@ -67,6 +68,7 @@ def make_files(
     made_up: bool = False,
     deadline: Deadline | None = None,
     gone: Callable[[], bool] = lambda: False,
+    side_by_side: SideBySide = one_by_one,
 ) -> tuple[RenditionFile, ...]:
     """Compose each aspect once and write every rendition from it by downsampling; sign last.
 
@@ -84,6 +86,7 @@ def make_files(
         deadline: looked at before each file.
         gone: tells that nobody waits any more; asked before each file, so that no thread works on
             for a caller who is gone.
+        side_by_side: does parts of a picture.
 
     Raises:
         DeadlineError: it passed.
@@ -103,7 +106,7 @@ def make_files(
         key = (spec.aspect, spec.transparent)
         if key not in masters:
             largest = max(item.width for item in specs if item.aspect == spec.aspect)
-            masters[key] = _master(person, crop, ground, seed, largest, spec, style)
+            masters[key] = _master(person, crop, ground, seed, largest, spec, style, side_by_side)
         made = renditions.render(masters[key], spec)
         told = _told(style, steps, composed=not spec.transparent, ground=ground, made_up=made_up)
         xmp = xmp_packet(told)
@@ -149,6 +152,7 @@ def _master(
     largest: int,
     spec: RenditionSpec,
     style: Style,
+    side_by_side: SideBySide,
 ) -> Image:
     """Return an aspect's picture at its largest wanted size, or at the master's own if smaller."""
     native = crop.width * person.side / person.frame.canvas
@@ -156,4 +160,4 @@ def _master(
     size = (width, max(1, round(width / spec.aspect)))
     if spec.transparent:
         return cut_out_crop(person, crop, size)
-    return compose_crop(person, crop, size, ground, seed, style.light_wrap)
+    return compose_crop(person, crop, size, ground, seed, style.light_wrap, side_by_side)

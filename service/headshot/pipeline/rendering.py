@@ -34,6 +34,7 @@ from headshot.imaging.foreground import Estimate
 from headshot.imaging.framing import Crop, PortraitFrame
 from headshot.imaging.grain import Grain
 from headshot.imaging.matte import LinearMatte
+from headshot.imaging.parts import SideBySide, both, one_by_one
 from headshot.imaging.quality import Bounds, QualityReport, measure
 from headshot.imaging.quality.team import MemberLook, look_of
 from headshot.imaging.retouch import RetouchPlan
@@ -42,10 +43,9 @@ from headshot.imaging.tone import ToneSpec
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
 
-# Opacity below which a matte is haze. Over the canvas's side: how far the edge may end up from
-# there, and how far around the person the edge is decided by colours.
-_FAINT = 0.05
-_LIKELY = 0.04
+# Opacity of the photo's matte from which the person is expected, and how far around, over the
+# canvas's side; how far around the person the edge is decided by colours.
+_LIKELY, _AROUND = 0.5, 0.04
 _EDGE = 0.025
 # Side of the square in which a background that must be drawn to be known is looked at.
 _GLANCE = 192
@@ -165,32 +165,44 @@ def cut_person(
     )
 
 
-def enlarge_person(person: Person, enlarged: Image, side: int) -> Person:
+def enlarge_person(
+    person: Person, enlarged: Image, side: int, side_by_side: SideBySide = one_by_one
+) -> Person:
     """Return the same person at a larger size: nothing is measured or decided again.
 
     Args:
         person: at canvas size.
         enlarged: uint8 [n canvas, n canvas, 3], the candidate enlarged.
         side: wanted side of the master in pixels, at most that of `enlarged`.
+        side_by_side: does parts of the picture.
     """
     look = person.look
     master = geometry.resize(enlarged, (side, side))
-    scene = retouch.repeat(tone.apply_table(master, look.table), look.retouch)
-    alpha = edge_colour.decide(scene, mattes.draw(look.matte, master), look.edge)
-    alpha = framing.limit_to_photo(alpha, person.frame)
-    return replace(
-        person,
-        colours=edge_colour.take_off_rim(foreground.correct(scene, alpha, look.colours), look.edge),
-        scene=scene,
-        alpha=alpha,
-        grain=grain.measure(scene, alpha),
+    scene, alpha = both(
+        side_by_side,
+        lambda: retouch.repeat(tone.apply_table(master, look.table), look.retouch),
+        lambda: mattes.draw(look.matte, master),
     )
+    alpha = edge_colour.decide(scene, alpha, look.edge, side_by_side)
+    alpha = framing.limit_to_photo(alpha, person.frame)
+
+    def clean() -> Image:
+        colours = foreground.correct(scene, alpha, look.colours, side_by_side)
+        return edge_colour.take_off_rim(colours, look.edge, side_by_side)
+
+    colours, noise = both(side_by_side, clean, lambda: grain.measure(scene, alpha))
+    return replace(person, colours=colours, scene=scene, alpha=alpha, grain=noise)
 
 
-def likely_part(matte: LinearMatte, canvas: int) -> NDArray[np.bool_]:
-    """Return bool [canvas, canvas]: where a matte lets expect that `visible_part` will be."""
-    alpha = cv2.resize(matte.rough, (canvas, canvas), interpolation=cv2.INTER_LINEAR)
-    return _grown(alpha > _FAINT, round(_LIKELY * canvas))
+def likely_part(opinion: Image, canvas: int) -> NDArray[np.bool_]:
+    """Return bool [canvas, canvas]: where the photo's matte lets expect `visible_part`.
+
+    Args:
+        opinion: uint8 [h, w], of `imaging.subject.second_opinion`.
+        canvas: side of the canvas, pixels.
+    """
+    alpha = cv2.resize(opinion, (canvas, canvas), interpolation=cv2.INTER_LINEAR)
+    return _grown(alpha > 255 * _LIKELY, round(_AROUND * canvas))
 
 
 def visible_part(person: Person) -> NDArray[np.bool_]:
@@ -240,6 +252,7 @@ def compose_crop(
     spec: BackgroundSpec,
     seed: int,
     light_wrap: float,
+    side_by_side: SideBySide = one_by_one,
 ) -> Image:
     """Return one crop on its background, uint8 [h, w, 3].
 
@@ -250,6 +263,7 @@ def compose_crop(
         spec: a concrete background.
         seed: of dither and grain.
         light_wrap: strength of the background's light on the person's edge.
+        side_by_side: does parts of the picture.
     """
     canvas = person.frame.canvas
     colours, alpha = compose.place(person.colours, person.alpha, crop, size, canvas=canvas)
@@ -267,7 +281,15 @@ def compose_crop(
     noise = grain.measure(colours, alpha) if reduced else person.grain
     if spec.kind == "image":
         noise = grain.missing(noise, grain.measure(ground))
-    return compose.composite(colours, alpha, ground, wrap=light_wrap, grain=noise, seed=seed)
+    return compose.composite(
+        colours,
+        alpha,
+        ground,
+        wrap=light_wrap,
+        grain=noise,
+        seed=seed,
+        side_by_side=side_by_side,
+    )
 
 
 def cut_out_crop(person: Person, crop: Crop, size: tuple[int, int]) -> Image:

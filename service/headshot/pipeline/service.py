@@ -29,7 +29,6 @@ from headshot.pipeline import (
     wishes,
 )
 from headshot.pipeline.call import Call
-from headshot.pipeline.concurrency import together
 from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
@@ -198,25 +197,17 @@ class Pipeline:
         with call.stage("matte"):
             small = await pictures.matte(self._engine, call, image)
 
-            def fit() -> mattes.LinearMatte:
-                return mattes.fit(mattes.clean(small), image)
-
-            fitted = await self.off_loop(call, fit)
-            alpha = np.empty(image.shape[:2], np.float32)
-            # A picture has millions of pixels: every thread draws a part of it.
-            parts = mattes.bands(fitted, image, self._settings.imaging_threads)
-            await together(
-                self.off_loop(call, mattes.draw_band, fitted, image, alpha, part) for part in parts
-            )
-
-            def finish() -> MatteResult:
+            def draw() -> MatteResult:
+                fitted = mattes.fit(mattes.clean(small), image)
+                # A picture has millions of pixels: threads that are free draw a part of it.
+                alpha = mattes.draw(fitted, image, self._engine.workers.side_by_side)
                 opacity = np.asarray(cv2.convertScaleAbs(alpha, alpha=255), np.uint8)
                 if not cutout:
                     return MatteResult(opacity, None)
                 colours = foreground.estimate(image, alpha)
                 return MatteResult(opacity, compose.cut_out(colours, opacity))
 
-            return await self.off_loop(call, finish)
+            return await self.off_loop(call, draw)
 
     async def upscale(self, call: Call, photo: PhotoInput) -> Image:
         """Enlarge a picture by the upscaler's factor."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from headshot.imaging import compose, foreground, grain, light, matte
 from headshot.imaging.colorimetry import to_lab
 from headshot.imaging.enlarge import enlarged_block
 from headshot.imaging.framing import Crop
+from headshot.imaging.parts import Part
 
 from tests.unit.craft import material
 
@@ -222,10 +225,10 @@ def test_a_matte_drawn_in_parts_is_the_matte_drawn_at_once(size: tuple[int, int]
         cv2.resize(random.random((9, 7)).astype(np.float32), (120, 160)) * 2 - 0.5, 0, 1
     )
     fitted = matte.fit(np.asarray(rough, np.float32), guide)
-    for count in (2, 3, 16):
-        parts = matte.bands(fitted, guide, count)
-        assert len(parts) <= count
-        drawn = np.full(guide.shape[:2], np.nan, np.float32)
-        for part in parts:
-            matte.draw_band(fitted, guide, drawn, part)
-        assert np.array_equal(drawn, matte.draw(fitted, guide))
+    assert np.array_equal(matte.draw(fitted, guide, _backwards), matte.draw(fitted, guide))
+
+
+def _backwards(parts: Sequence[Part]) -> None:
+    """Do parts in an order that no part may depend on."""
+    for part in reversed(parts):
+        part()

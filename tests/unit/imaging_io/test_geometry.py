@@ -178,6 +178,21 @@ def test_shrinking_warp_does_not_alias() -> None:
     assert int(plain.max()) - int(plain.min()) > 200
 
 
+@pytest.mark.parametrize("side", [800, 801, 803])
+@pytest.mark.parametrize("factor", [2.0, 3.1, 5.3])
+def test_a_shrinking_warp_is_near_the_mean_over_areas(side: int, factor: float) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (side, side, 3), np.uint8)
+    photo = np.asarray(cv2.GaussianBlur(noise, (0, 0), 1.5), np.uint8)
+    size = (round(side / factor), round(side / factor))
+    scale = size[0] / side
+    # Pixels' middles lie at half numbers.
+    matrix = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5]])
+    areas = cv2.resize(photo, size, interpolation=cv2.INTER_AREA).astype(float)
+    error = warp(photo, matrix, size, "replicate") - areas
+    assert abs(error.mean()) < 0.5
+    assert error.std() < 0.4 * areas.std()
+
+
 @pytest.mark.parametrize("shrink", [0.4, 1.0, 1.7, 3.3, 8.0])
 @pytest.mark.parametrize("degrees", [0, 27])
 def test_warp_puts_points_where_the_matrix_says(shrink: float, degrees: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from headshot.deadline import Deadline
@@ -40,6 +41,54 @@ async def test_work_that_has_not_begun_by_the_deadline_never_begins(workers):
     await first
     await workers.run(Deadline.after(10), release.is_set)
     assert not begun.is_set()
+
+
+async def test_parts_are_done_by_two_threads_at_once():
+    made = Workers(2)
+    both = threading.Barrier(2, timeout=10)
+    try:
+        # Each part waits for the other: one thread alone would break the barrier.
+        parts = [partial(both.wait), partial(both.wait)]
+        await made.run(Deadline.after(20), made.side_by_side, parts)
+    finally:
+        made.close()
+
+
+async def test_parts_do_not_wait_for_a_thread_that_is_busy():
+    made = Workers(2)
+    release = threading.Event()
+    busy = asyncio.ensure_future(made.run(Deadline.after(20), release.wait, 20))
+    try:
+        done: list[int] = []
+        parts = [partial(done.append, number) for number in range(5)]
+        await made.run(Deadline.after(10), made.side_by_side, parts)
+        assert done == [0, 1, 2, 3, 4]
+    finally:
+        release.set()
+        await busy
+        made.close()
+
+
+async def test_a_pool_of_one_thread_does_all_parts_itself(workers):
+    done: list[int] = []
+    parts = [partial(done.append, number) for number in range(3)]
+    await workers.run(Deadline.after(10), workers.side_by_side, parts)
+    assert done == [0, 1, 2]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_what_a_part_raises_is_raised_and_later_parts_never_begin(threads):
+    made, begun = Workers(threads), threading.Event()
+
+    def fails() -> None:
+        raise ValueError("a part")
+
+    try:
+        with pytest.raises(ValueError, match="a part"):
+            await made.run(Deadline.after(10), made.side_by_side, [fails, *[fails] * 8, begun.set])
+        assert not begun.is_set()
+    finally:
+        made.close()
 
 
 async def test_a_timeout_of_the_work_itself_is_not_taken_for_the_deadline(workers):
