@@ -66,22 +66,23 @@ def estimate_cast(image: U8, landmarks: NDArray[np.floating], alpha: F32 | None 
     skin = np.median(lab[patches], axis=0) if patches.any() else np.array([60.0, 12.0, 16.0])
     # Neck, hands and a bald head vote like the face: not at all.
     usable &= np.hypot(lab[..., 1] - skin[1], lab[..., 2] - skin[2]) > 0.45 * np.hypot(*skin[1:])
-    colours = lab[usable][:, 1:]
+    # Planes: numpy is several times faster on what lies together.
+    a, b = lab[..., 1][usable], lab[..., 2][usable]
     # White shirts, walls and teeth are better witnesses than dark cloth.
     bright = (lab[..., 0][usable] / 100.0) ** 2
     centre = np.zeros(2)
     share = 0.0
-    if colours.shape[0] > 50:
+    if a.size > 50:
+        # This factor keeps the search from walking off to the largest coloured thing.
+        near_grey = np.exp(-(a * a + b * b) / np.float32(18.0**2))
         for reach in (12.0, 10.0, 8.0, 7.0, 7.0, 7.0):
-            away = np.hypot(*(colours - centre).T)
-            # The second factor keeps the search from walking off to the largest coloured thing.
-            far = np.hypot(*colours.T)
-            weight = np.exp(-((away / reach) ** 2) - (far / 18.0) ** 2)
+            off_a, off_b = a - np.float32(centre[0]), b - np.float32(centre[1])
+            weight = near_grey * np.exp(-(off_a * off_a + off_b * off_b) / np.float32(reach**2))
             share = float(weight.mean())
-            weight = weight * bright
             if share < 0.01:
                 break
-            centre = (colours * weight[:, None]).sum(axis=0) / weight.sum()
+            weight *= bright
+            centre = np.array([a @ weight, b @ weight], np.float64) / float(weight.sum())
     evidence = float(np.clip(share / 0.12, 0, 1))
     centre = centre * evidence
     centre = _within_skin(centre, skin[1:])
