@@ -128,7 +128,7 @@ async def find_faces(
 
 
 def _padded(photo: Image, size: int) -> tuple[Image, float, tuple[float, float]]:
-    """Return the photo in the middle of a canvas with a mirrored border, its scale and offset."""
+    """Return the photo in the middle of a canvas, its edge drawn out, and its scale and offset."""
     inner, scale = geometry.letterbox(photo, int(size * _PADDED_FRACTION))
     height, width = round(photo.shape[0] * scale), round(photo.shape[1] * scale)
     top, left = (size - height) // 2, (size - width) // 2

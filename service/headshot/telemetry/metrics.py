@@ -112,10 +112,6 @@ class Metrics:
         """Return the tenant's label: its name, or "other"."""
         return self._tenant(tenant)
 
-    def method_label(self, method: str) -> str:
-        """Return the method's label: its name, or "other"."""
-        return self._method(method)
-
     # -- RPCs ------------------------------------------------------------------------------------
     def rpc_started(self, method: str) -> None:
         """Count an RPC that arrived."""

@@ -66,11 +66,6 @@ class EmbeddedTriton:
         return f"{self._config.host}:{self._ports.grpc}"
 
     @property
-    def http_url(self) -> str:
-        """`host:port` of Triton's HTTP endpoint."""
-        return f"{self._config.host}:{self._ports.http}"
-
-    @property
     def metrics_url(self) -> str:
         """URL of Triton's Prometheus metrics."""
         return f"http://{self._config.host}:{self._ports.metrics}/metrics"
