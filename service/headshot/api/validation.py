@@ -75,11 +75,17 @@ def _number(rules: Any, value: float) -> Iterator[str]:
         yield "must be a finite number"
         return
     if rules.HasField("gte") and value < rules.gte:
-        yield f"is {value:g}; at least {rules.gte:g} is needed"
+        yield f"is {_shown(value)}; at least {_shown(rules.gte)} is needed"
     if rules.HasField("gt") and value <= rules.gt:
-        yield f"is {value:g}; it must be above {rules.gt:g}"
+        yield f"is {_shown(value)}; it must be above {_shown(rules.gt)}"
     if rules.HasField("lte") and value > rules.lte:
-        yield f"is {value:g}; at most {rules.lte:g} is allowed"
+        yield f"is {_shown(value)}; at most {_shown(rules.lte)} is allowed"
+
+
+def _shown(value: float) -> str:
+    """Return a number as people write it: whole ones with all their digits."""
+    whole = isinstance(value, int) or (value.is_integer() and abs(value) < 1e15)
+    return str(int(value)) if whole else f"{value:g}"
 
 
 def _violations(message: Message, prefix: str) -> Iterator[FieldViolation]:

@@ -94,3 +94,13 @@ def test_a_path_in_a_file_name_template_is_refused():
 def test_a_line_break_after_a_value_that_would_match_is_refused():
     request = pb.CreateHeadshotRequest(photos=[photo_pb2.Photo(data=b"x")], request_id="abc\n")
     assert "request_id" in violations(request)
+
+
+def test_whole_numbers_are_told_with_all_their_digits():
+    request = pb.EncodeIdentityRequest(
+        photos=[photo_pb2.Photo(data=b"x")], template_ttl_seconds=31_536_001
+    )
+    told = "is 31536001; at most 31536000 is allowed"
+    assert violations(request) == {"template_ttl_seconds": told}
+    request = pb.DenoiseRequest(photo=photo_pb2.Photo(data=b"x"), strength=1.25)
+    assert violations(request) == {"strength": "is 1.25; at most 1 is allowed"}
