@@ -132,7 +132,7 @@ def encode(pixels: NDArray[np.uint8], spec: EncodeSpec, *, xmp: bytes | None = N
     pixels = np.ascontiguousarray(pixels)
     if pixels.shape[2] == 4 and (spec.format == "jpeg" or spec.colour == "cmyk"):
         raise _invalid(
-            "JPEG and CMYK cannot be transparent; ask for PNG, WebP or AVIF in sRGB.",
+            "JPEG and CMYK cannot be transparent; ask for PNG, WebP, AVIF or TIFF in sRGB.",
             "TRANSPARENCY_NOT_SUPPORTED",
         )
     if spec.format == "jpeg":

@@ -70,7 +70,7 @@ class RenditionSpec:
         if self.transparent and (self.encode.format == "jpeg" or self.encode.colour == "cmyk"):
             raise _invalid(
                 f"Rendition {self.name!r} cannot be transparent as {self.encode.format}"
-                f" in {self.encode.colour}; ask for PNG, WebP or AVIF in sRGB.",
+                f" in {self.encode.colour}; ask for PNG, WebP, AVIF or TIFF in sRGB.",
                 "TRANSPARENCY_NOT_SUPPORTED",
             )
         check_template(self.file_name)

@@ -121,6 +121,7 @@ def test_transparency_is_refused_where_it_cannot_be_kept() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         encode(rgba, EncodeSpec())
     assert caught.value.reason == "TRANSPARENCY_NOT_SUPPORTED"
+    assert "PNG, WebP, AVIF or TIFF in sRGB" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["jpeg", "tiff"])

@@ -163,6 +163,11 @@ def test_impossible_renditions_are_refused(options: dict[str, object], code: str
     assert reason(caught) == code
 
 
+def test_a_transparent_cmyk_file_is_refused_with_every_format_that_would_do() -> None:
+    with pytest.raises(InvalidRequestError, match="PNG, WebP, AVIF or TIFF in sRGB"):
+        resolve("cutout", image_format="tiff", cmyk=True, cmyk_profile=press_profile())
+
+
 def test_a_preset_keeps_what_is_not_replaced() -> None:
     spec = resolve("print", image_format="tiff", cmyk=True, cmyk_profile=press_profile())
     assert (spec.width, spec.height, spec.dpi) == (2400, 2400, 300)
