@@ -134,4 +134,9 @@ def _wished_ground(
         BackgroundKind.COLOUR: wish.colour,
         BackgroundKind.GRADIENT: f"gradient:{wish.colour}",
     }[wish.kind]
-    return style.background_spec(option)
+    spec = style.background_spec(option)
+    if wish.kind is BackgroundKind.COLOUR and spec.kind != "solid":
+        # A style's options are texts, and not each of them is a colour.
+        field = _GROUND_FIELDS[BackgroundKind(spec.kind)]
+        raise StyleError(f"{wish.colour} is no colour; ask for it with the field {field}")
+    return spec

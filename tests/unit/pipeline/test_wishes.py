@@ -97,6 +97,14 @@ def test_a_background_of_a_large_camera_takes_no_more_than_the_largest_file(styl
     assert max(kept.shape[:2]) <= 6144
 
 
+@pytest.mark.parametrize(("text", "field"), [("auto", "auto"), ("blur", "blurred_scene")])
+def test_a_colour_is_no_other_kind_of_background(style: Style, text: str, field: str):
+    options = HeadshotOptions(background=BackgroundWish(BackgroundKind.COLOUR, colour=text))
+    with pytest.raises(StyleError, match=f"{text} is no colour.* {field}$") as caught:
+        resolve(style, options, None)
+    assert [item.field for item in caught.value.violations] == ["options.background.colour"]
+
+
 WEB = RenditionRequest("web")
 
 
