@@ -8,7 +8,7 @@ notes tell), and puts no background above hair that the photo itself cuts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -33,6 +33,8 @@ _NEARLY_SQUARE = 0.01
 """Aspects this near to 1 are the square, as 1200 x 1199 pixels are."""
 _LINE_MOVED = 0.06
 """Of the height: an eye line this far from the one wanted is told."""
+_UNSEEN = 0.003
+"""Of the height: less of a breach or a cut is not seen."""
 _HEAD_LARGER = 1.15
 """A head this many times as large as asked for, and as in the square, is told."""
 
@@ -152,7 +154,7 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     heights = np.unique(np.r_[np.linspace(shortest, longest, 33), canvas * max(1.0, ratio)])
     heights = heights / max(1.0, ratio)
     if abs(ratio - 1) < _NEARLY_SQUARE and _whole_canvas_is_sound(frame, limits):
-        return _canvas(frame, ratio)
+        return _canvas(frame, limits, ratio)
     steps = np.linspace(-0.12, 0.12, 13)
     wanted_line = spec.eye_line + 0.02 * max(0.0, ratio - 1)
     # Below the middle only where tall hair leaves nothing else: cut hair looks worse.
@@ -190,13 +192,13 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
         + ((line - wanted_line) / 0.05) ** 2
         + (np.maximum(line - 0.5, 0) / 0.003) ** 2
         + (shift / 0.05) ** 2
-        + sum(200.0 * (v > 0.003) + 12000.0 * v for v in breach.values())
-        + 300.0 * (cut > 0.003)
+        + sum(200.0 * (v > _UNSEEN) + 12000.0 * v for v in breach.values())
+        + 300.0 * (cut > _UNSEEN)
         + 6000.0 * cut
         + 60.0 * (np.maximum(width, height) < least - 0.5)
     )
     best = int(np.argmin(cost))
-    notes = [note for note, v in breach.items() if v[best] > 0.003]
+    notes = [note for note, v in breach.items() if v[best] > _UNSEEN]
     if max(width[best], height[best]) < least - 0.5:
         notes.append(FrameNote.CROP_SMALLER)
     if abs(line[best] - wanted_line) > _LINE_MOVED:
@@ -205,32 +207,37 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     if outside:
         notes.append(FrameNote.BACKGROUND_EXTENDED)
     asked = max(face.head_height / wanted, face.head_height / canvas)
-    if cut[best] > 0.003 or face.head_height / height[best] > _HEAD_LARGER * asked:
+    if cut[best] > _UNSEEN or face.head_height / height[best] > _HEAD_LARGER * asked:
         notes.append(FrameNote.HEAD_LARGER_THAN_ASKED)
     if frame.cuts_hat(float(y0[best])):
         notes.append(FrameNote.HEADWEAR_CUT)
-    return Crop(
-        x0=float(x0[best]),
-        y0=float(y0[best]),
-        x1=float(x1[best]),
-        y1=float(y1[best]),
-        aspect=ratio,
-        notes=tuple(notes),
-    )
+    crop = Crop(float(x0[best]), float(y0[best]), float(x1[best]), float(y1[best]), ratio)
+    if _cuts_head(frame, limits, crop):
+        notes.append(FrameNote.HEAD_CUT)
+    return replace(crop, notes=tuple(notes))
 
 
-def _canvas(frame: PortraitFrame, ratio: float) -> Crop:
+def _cuts_head(frame: PortraitFrame, limits: _Limits, crop: Crop) -> bool:
+    """Tell whether a crop leaves out a part of the head that the photo shows; a hat is none."""
+    slack = _UNSEEN * crop.height
+    above = limits.crown < crop.y0 - slack and not frame.cuts_hat(crop.y0)
+    beside = limits.head_left < crop.x0 - slack or limits.head_right > crop.x1 + slack
+    return above or beside or frame.face.chin_y > crop.y1 + slack
+
+
+def _canvas(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     """Return the canvas itself, trimmed to an aspect next to 1: the same picture to a hair."""
     canvas, face = float(frame.canvas), frame.face
     width, height = canvas * min(1.0, ratio), canvas / max(1.0, ratio)
     line = face.eyes[1] / canvas
     x0, y0 = (canvas - width) / 2, face.eyes[1] - line * height
+    crop = Crop(x0, y0, x0 + width, y0 + height, ratio)
     told = (
         (abs(line - frame.spec.eye_line) > _LINE_MOVED, FrameNote.EYE_LINE_MOVED),
         (frame.cuts_hat(y0), FrameNote.HEADWEAR_CUT),
+        (_cuts_head(frame, limits, crop), FrameNote.HEAD_CUT),
     )
-    notes = tuple(note for found, note in told if found)
-    return Crop(x0, y0, x0 + width, y0 + height, ratio, notes)
+    return replace(crop, notes=tuple(note for found, note in told if found))
 
 
 def _whole_canvas_is_sound(frame: PortraitFrame, limits: _Limits) -> bool:

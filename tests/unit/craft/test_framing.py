@@ -173,6 +173,45 @@ class TestCrops:
         assert FrameNote.BACKGROUND_EXTENDED in crop.notes
         assert FrameNote.HEAD_LARGER_THAN_ASKED not in crop.notes
 
+    @pytest.mark.parametrize(
+        ("size", "aspect", "cut"),
+        [
+            (0.44, "1:3", False),
+            (0.44, "3:1", False),
+            (0.6, "1:2", False),
+            (0.6, "1:3", True),
+            (0.6, "3:1", True),
+        ],
+    )
+    def test_a_head_that_has_no_room_in_a_crop_is_told_to_be_cut(
+        self, size: float, aspect: str, cut: bool
+    ) -> None:
+        spec = FramingSpec(head_height=size, eye_line=0.47)
+        frame = framing.plan_portrait(landmarks_at(1000, 1200, 150), None, (2000, 3000), spec)
+        face = frame.face
+        x, y, s = *face.eyes, face.scale
+        alpha = np.zeros((640, 640), np.uint8)
+        axes = (round(1.45 * s), round(1.9 * s))
+        cv2.ellipse(alpha, (round(x), round(y)), axes, 0, 0, 360, 255, -1)
+        # Shoulders that leave the photo next to the chin.
+        alpha[round(y + 1.2 * s) :] = 255
+        crop = framing.plan_crop(frame, alpha.astype(np.float32) / 255, aspect)
+        missing = max(
+            crop.x0 - (x - axes[0]),
+            x + axes[0] - crop.x1,
+            crop.y0 - (y - axes[1]),
+            face.chin_y - crop.y1,
+        )
+        assert (missing > 0.01 * crop.height) == cut
+        assert (missing > 0) == cut
+        assert (FrameNote.HEAD_CUT in crop.notes) == cut
+
+    def test_a_hat_that_is_cut_is_no_head_that_is_cut(self) -> None:
+        frame, alpha = hatted(3.8)
+        notes = framing.plan_crop(frame, alpha, "16:9").notes
+        assert FrameNote.HEADWEAR_CUT in notes
+        assert FrameNote.HEAD_CUT not in notes
+
     def test_a_wide_crop_widens_only_above_the_row_where_shoulders_leave_the_photo(self) -> None:
         frame, alpha = self.frame_and_alpha()
         crop = framing.plan_crop(frame, alpha, "16:9")
