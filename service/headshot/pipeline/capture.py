@@ -189,7 +189,15 @@ def _judge(
     assessments = list(capture_advice.mark_duplicates(assessments, frozenset(again)))
     with_face = [photo for photo in readable if assessments[photo.index].usable]
     agreement = _agree(engine, with_face, assessments, template)
-    return _conclude(engine, photos, with_face, assessments, agreement, strict=strict)
+    return _conclude(
+        engine,
+        photos,
+        with_face,
+        assessments,
+        agreement,
+        strict=strict,
+        by_template=template is not None,
+    )
 
 
 async def _decode(
@@ -232,9 +240,13 @@ async def _measure(engine: Engine, call: Call, photo: _Photo) -> None:
 
 
 def _assess(photo: _Photo, *, strict: bool) -> Assessment:
-    if photo.error is not None or photo.facts is None:
+    if photo.error is not None:
         too_large = isinstance(photo.error, PhotoLimitError)
         code = PhotoCode.TOO_LARGE if too_large else PhotoCode.UNREADABLE
+        # What is wrong with this file: a JPEG that is cut short needs no other format.
+        return Assessment(code, (), (photo.error.message,), 0.0)
+    if photo.facts is None:
+        code = PhotoCode.UNREADABLE
         return Assessment(code, (), (ADVICE[code],), 0.0)
     found = capture_advice.assess(photo.facts)
     if strict or found.usable or found.code in _NO_FACE:
@@ -283,6 +295,7 @@ def _conclude(
     agreement: Agreement,
     *,
     strict: bool,
+    by_template: bool,
 ) -> SeenSet:
     """Put verdicts, usable photos and advice together."""
     threshold = engine.models.encoder.match_threshold
@@ -296,7 +309,7 @@ def _conclude(
         # Left out by the vote; the verdict says so even where the similarity is close.
         below = min(agreement.similarities[place] or 0.0, threshold - 1e-6)
         facts = replace(photo.facts, similarity=below, threshold=threshold)
-        assessments[photo.index] = capture_advice.assess(facts)
+        assessments[photo.index] = capture_advice.assess(facts, by_template=by_template)
     usable = []
     for photo in with_face:
         share = shares[photo.index]
@@ -338,6 +351,7 @@ def _conclude(
     advice = capture_advice.review(
         [photo.facts for photo in measured if photo.facts is not None],
         [assessments[photo.index] for photo in measured],
+        by_template=by_template,
     )
     return SeenSet(tuple(usable), reports, advice if strict else ())
 
@@ -367,5 +381,13 @@ def _refuse(photos: list[_Photo], reports: tuple[PhotoReport, ...]) -> NoReturn:
     raise NoUsablePhotoError(
         f"none of the {len(reports)} photo(s) can be used; the details say why for each",
         violations=violations,
-        metadata={f"photo_{report.index}": str(report.code) for report in reports},
+        metadata={
+            _key(photo): str(report.code) for photo, report in zip(photos, reports, strict=True)
+        },
     )
+
+
+def _key(photo: _Photo) -> str:
+    """Return the name of a photo's verdict in the metadata: photo_0 or, in Verify, reference_0."""
+    field = photo.given.field.partition("[")[0].rpartition(".")[2]
+    return f"{field.removesuffix('s')}_{photo.index}"

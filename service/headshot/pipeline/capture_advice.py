@@ -51,7 +51,9 @@ class SetCode(StrEnum):
 
 ADVICE: dict[PhotoCode, str] = {
     PhotoCode.OK: "This photo is good.",
-    PhotoCode.UNREADABLE: "The file could not be read as a photo; send a JPEG, PNG, WebP or HEIC.",
+    PhotoCode.UNREADABLE: (
+        "The file could not be read as a photo; send a JPEG, PNG, WebP, HEIC, AVIF or TIFF."
+    ),
     PhotoCode.TOO_LARGE: "The photo has more bytes or pixels than are allowed; send a smaller one.",
     PhotoCode.NO_FACE: "No face was found; take the photo at arm's length with the face in view.",
     PhotoCode.SEVERAL_FACES: "There are several faces; crop to one person or point at the face.",
@@ -75,6 +77,17 @@ SET_ADVICE: dict[SetCode, str] = {
     SetCode.NO_SHOULDERS: "Every photo ends at the neck; add one that shows the shoulders.",
     SetCode.DIFFERENT_PEOPLE: "The photos seem to show different people; send one person's only.",
     SetCode.DUPLICATES: "Some photos are copies of each other; different ones help more.",
+}
+
+# Where a template tells who the person is: it may be the one that is wrong.
+_BY_TEMPLATE = {
+    PhotoCode.OTHER_PERSON: "This seems to be another person than the identity template's.",
+}
+_SET_BY_TEMPLATE = {
+    SetCode.DIFFERENT_PEOPLE: (
+        "Some photos seem to show another person than the identity template's; send one person's"
+        " only."
+    ),
 }
 
 
@@ -137,24 +150,28 @@ class SetAdvice:
     message: str
 
 
-def assess(facts: PhotoFacts, limits: Limits | None = None) -> Assessment:
+def assess(
+    facts: PhotoFacts, limits: Limits | None = None, *, by_template: bool = False
+) -> Assessment:
     """Return the verdict on one photo.
 
     Args:
         facts: of `measure_photo`, with the similarity filled in where it is known.
         limits: where photos are left out.
+        by_template: the similarity is to a template that the caller sent, not to other photos.
     """
     limits = limits or Limits()
+    sentences = {**ADVICE, **_BY_TEMPLATE} if by_template else ADVICE
     if facts.landmarks is None:
         code = PhotoCode.SEVERAL_FACES if facts.faces > 1 else PhotoCode.NO_FACE
-        return Assessment(code, (), (ADVICE[code],), 0.0)
+        return Assessment(code, (), (sentences[code],), 0.0)
     hard = _hard(facts, limits)
     soft = tuple(code for code in _soft(facts, limits) if code not in hard)
     if hard:
         told = (*hard[1:], *soft)
-        return Assessment(hard[0], told, tuple(ADVICE[c] for c in (hard[0], *told)), 0.0)
-    sentences = tuple(ADVICE[code] for code in soft)
-    return Assessment(PhotoCode.OK, soft, sentences, _weight(facts, limits))
+        return Assessment(hard[0], told, tuple(sentences[c] for c in (hard[0], *told)), 0.0)
+    advice = tuple(sentences[code] for code in soft)
+    return Assessment(PhotoCode.OK, soft, advice, _weight(facts, limits))
 
 
 def _hard(facts: PhotoFacts, limits: Limits) -> tuple[PhotoCode, ...]:
@@ -266,6 +283,8 @@ def review(
     facts: Sequence[PhotoFacts],
     assessments: Sequence[Assessment],
     limits: Limits | None = None,
+    *,
+    by_template: bool = False,
 ) -> tuple[SetAdvice, ...]:
     """Return what the set lacks, the most important first.
 
@@ -273,8 +292,10 @@ def review(
         facts: of every photo.
         assessments: of the same photos, in the same order.
         limits: what is enough.
+        by_template: a template that the caller sent tells who the person is.
     """
     limits = limits or Limits()
+    sentences = {**SET_ADVICE, **_SET_BY_TEMPLATE} if by_template else SET_ADVICE
     codes = [item.code for item in assessments]
     used = [f for f, item in zip(facts, assessments, strict=True) if item.usable]
     missing: list[SetCode] = []
@@ -286,7 +307,7 @@ def review(
         missing += _lacking(used, limits)
     if PhotoCode.DUPLICATE in codes:
         missing.append(SetCode.DUPLICATES)
-    return tuple(SetAdvice(code.value, SET_ADVICE[code]) for code in missing)
+    return tuple(SetAdvice(code.value, sentences[code]) for code in missing)
 
 
 def _lacking(used: Sequence[PhotoFacts], limits: Limits) -> list[SetCode]:

@@ -120,6 +120,35 @@ async def test_references_that_cannot_be_read_are_told_from_the_photo(
     assert found == ["references[0]", "references[1]"]
 
 
+async def test_a_verdict_on_a_reference_has_another_name_in_the_metadata_than_one_on_the_photo(
+    servicer: HeadshotServicer, parts: Parts
+) -> None:
+    references = parse.photos([BAD, photo_pb2.Photo(data=b"nor this")], "references")
+    engine, call = parts.pipeline._engine, Call(Deadline.after(10))
+    with pytest.raises(HeadshotError) as caught:
+        await capture.examine_sets(engine, call, (references,), DecodeLimits(), 2048)
+    assert caught.value.metadata == {"reference_0": "UNREADABLE", "reference_1": "UNREADABLE"}
+    photos = parse.photos([BAD, photo_pb2.Photo(data=b"nor this")])
+    with pytest.raises(HeadshotError) as caught:
+        await capture.examine_set(engine, call, photos, DecodeLimits(), 2048)
+    assert caught.value.metadata == {"photo_0": "UNREADABLE", "photo_1": "UNREADABLE"}
+
+
+async def test_each_unreadable_photo_of_a_set_is_told_what_is_wrong_with_itself(
+    servicer: HeadshotServicer, parts: Parts
+) -> None:
+    whole = encode(np.zeros((400, 400, 3), np.uint8), EncodeSpec(format="jpeg"))
+    given = [photo_pb2.Photo(data=data) for data in (whole[: len(whole) // 2], b"")]
+    call = Call(Deadline.after(10))
+    with pytest.raises(HeadshotError) as caught:
+        await capture.examine_set(
+            parts.pipeline._engine, call, parse.photos(given), DecodeLimits(), 2048
+        )
+    cut, empty = (item.description for item in caught.value.violations)
+    assert cut.startswith("PHOTO_TRUNCATED: The photo is cut short")
+    assert empty == "EMPTY_PHOTO: The photo is empty; send the bytes of a file."
+
+
 async def test_settings_may_only_come_first_and_the_field_says_so(
     servicer: HeadshotServicer,
 ) -> None:

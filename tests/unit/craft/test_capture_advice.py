@@ -171,6 +171,20 @@ def test_another_person_is_left_out() -> None:
     assert advice.assess(replace(facts, similarity=0.5)).usable
 
 
+def test_who_does_not_match_a_template_is_told_of_the_template() -> None:
+    facts = replace(facts_of(*selfie()), similarity=0.1, threshold=0.35)
+    found = advice.assess(facts, by_template=True)
+    assert found.code is PhotoCode.OTHER_PERSON
+    assert "template" in found.advice[0]
+    assert "template" not in advice.assess(facts).advice[0]
+    good = replace(facts, similarity=0.9)
+    assessments = [advice.assess(good), found]
+    for by_template in (True, False):
+        told = advice.review([good, facts], assessments, by_template=by_template)[0]
+        assert told.code == SetCode.DIFFERENT_PEOPLE
+        assert ("template" in told.message) == by_template
+
+
 def test_a_face_that_was_compared_is_another_persons_before_it_is_small_or_blurred() -> None:
     image, landmarks = selfie()
     facts = replace(
@@ -233,6 +247,10 @@ class TestReview:
         good = facts_of(*selfie())
         stranger = replace(good, similarity=0.0, threshold=0.3)
         assert SetCode.DIFFERENT_PEOPLE in self.advise([good, good, good, stranger])
+
+    def test_what_cannot_be_read_is_told_every_format_that_can(self) -> None:
+        for name in ("JPEG", "PNG", "WebP", "HEIC", "AVIF", "TIFF"):
+            assert name in advice.ADVICE[PhotoCode.UNREADABLE]
 
     def test_advice_is_a_plain_sentence_for_every_code(self) -> None:
         assert set(advice.ADVICE) == set(PhotoCode)
