@@ -19,6 +19,7 @@ from headshot.imaging.quality.team import TeamReport, compare_team
 from headshot.pipeline import (
     capture,
     conditioning,
+    denoise,
     files,
     frame,
     rendering,
@@ -93,8 +94,9 @@ class Maker:
             )
         # Up to 16 photos at full working size: from here on the framed one is enough.
         del seen, best
-        effort, degraded = self._effort(call, wish, options)
-        plan = self._plan(options, effort)
+        plan = self._plan(options)
+        effort, degraded = self._effort(call, wish, options, plan)
+        plan = replace(plan, steps=effort.steps)
         conditions = await conditioning.make_conditioning(
             self.engine, call, framed.reference, template.vector, style.id
         )
@@ -143,16 +145,16 @@ class Maker:
         return options.include_intermediates or wish.longest_side > canvas
 
     def _effort(
-        self, call: Call, wish: Wish, options: HeadshotOptions
+        self, call: Call, wish: Wish, options: HeadshotOptions, plan: DenoisePlan
     ) -> tuple[Effort, tuple[str, ...]]:
         """Return the effort that fits the deadline and what was given up for it."""
-        canvas = self.engine.models.denoiser.canvas
+        denoiser = self.engine.models.denoiser
         wanted = Effort(
-            options.candidates,
-            options.steps or self.engine.models.denoiser.steps,
+            denoise.differing(denoiser, plan, options.candidates),
+            plan.steps,
             # How closely a photo is cropped is known later, and decides alone (`_render`).
             upscaled=self._likely_upscaled(wish, options)
-            or wish.longest_side > canvas * LEAST_LONGER_SIDE,
+            or wish.longest_side > denoiser.canvas * LEAST_LONGER_SIDE,
             files=files.share_of_usual(wish.specs),
         )
         effort, degraded = fit(
@@ -161,11 +163,12 @@ class Maker:
         self.engine.metrics.degraded([action.lower() for action in degraded])
         return effort, degraded
 
-    def _plan(self, options: HeadshotOptions, effort: Effort) -> DenoisePlan:
-        default = self.engine.models.denoiser.default_strength
+    def _plan(self, options: HeadshotOptions) -> DenoisePlan:
+        """Return how candidates are denoised where time is no matter."""
+        denoiser = self.engine.models.denoiser
         return DenoisePlan(
-            strength=default if options.strength is None else options.strength,
-            steps=effort.steps,
+            strength=denoiser.default_strength if options.strength is None else options.strength,
+            steps=options.steps or denoiser.steps,
             seed=options.seed,
             previews=options.previews,
         )

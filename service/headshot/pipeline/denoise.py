@@ -15,6 +15,7 @@ from headshot.pipeline.call import Call, ProgressEvent
 from headshot.pipeline.concurrency import together
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.sampler import Latent, Sampler, make_sampler, noise
+from headshot.triton.contracts import DenoiserInfo
 
 Image = NDArray[np.uint8]
 
@@ -46,6 +47,17 @@ class DenoisePlan:
         Seeds alone vary a restoration hardly (the compact network not at all); strength does.
         """
         return max(LEAST_STRENGTH, self.strength * (1.0 - self.spread * candidate))
+
+
+def differing(model: DenoiserInfo, plan: DenoisePlan, candidates: int) -> int:
+    """Return how many of so many candidates, from the first, are pictures of their own.
+
+    Without noise a candidate is its strength alone, and from the least one on all are the same.
+    """
+    least = make_sampler(model.sampler, plan.steps, LEAST_STRENGTH, model.noise_scale)
+    if least.starts_noised:
+        return candidates
+    return len({plan.strength_of(candidate) for candidate in range(candidates)})
 
 
 @dataclass(frozen=True)

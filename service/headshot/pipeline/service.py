@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.config import Settings
-from headshot.errors import FieldViolation, InvalidRequestError, PhotoError, concerning
+from headshot.errors import (
+    FieldViolation,
+    InvalidRequestError,
+    NoUsablePhotoError,
+    PhotoError,
+    concerning,
+)
 from headshot.imaging import compose, foreground
 from headshot.imaging import matte as mattes
 from headshot.imaging.containers.sniff import read_header
@@ -164,7 +170,7 @@ class Pipeline:
         plan: DenoisePlan,
         candidates: int,
     ) -> DenoiseResult:
-        """Frame one photo and make candidates of it."""
+        """Frame one photo and make candidates of it; fewer where they would not differ."""
         with concerning("style_id"):
             style = self._book.get(style_id or self._settings.default_style)
         seen = await capture.examine_set(self._engine, call, (photo,), self._limits, self._side)
@@ -177,8 +183,9 @@ class Pipeline:
             seen_by_model = await conditioning.make_conditioning(
                 self._engine, call, framed.reference, identity.vector, style.id
             )
+            differing = denoise.differing(self.models.denoiser, plan, candidates)
             images = await denoise.denoise(
-                self._engine, call, seen_by_model, plan, list(range(candidates))
+                self._engine, call, seen_by_model, plan, list(range(differing))
             )
         return DenoiseResult(
             framed.reference,
@@ -262,8 +269,11 @@ class Pipeline:
     async def check(self, call: Call, request: HeadshotRequest) -> None:
         """Check a request and the headers of its photos; make nothing.
 
+        As in `create`, photos that cannot be read are no error beside one that can.
+
         Raises:
-            PhotoError: photos that would be left out; each is a field violation.
+            PhotoError: the only photo cannot be read.
+            NoUsablePhotoError: none of several can; each is a field violation.
             StyleError, InvalidRequestError: as for `create`.
         """
         style = self.style(request.options)
@@ -276,16 +286,17 @@ class Pipeline:
                     await self.off_loop(call, read_header, photo.data, self._limits)
             except PhotoError as error:
                 refused.append((photo.field, error))
-        if refused and len(request.photos) == 1:
+        if len(refused) < len(request.photos):
+            return
+        if len(refused) == 1:
             raise refused[0][1]
-        if refused:
-            raise PhotoError(
-                f"{len(refused)} of {len(request.photos)} photos cannot be read",
-                violations=[
-                    FieldViolation(field, f"{error.reason}: {error.message}")
-                    for field, error in refused
-                ],
-            )
+        raise NoUsablePhotoError(
+            f"none of the {len(refused)} photos can be read; the details say why for each",
+            violations=[
+                FieldViolation(field, f"{error.reason}: {error.message}")
+                for field, error in refused
+            ],
+        )
 
     async def create(
         self, call: Call, request: HeadshotRequest, look: TeamMember | None = None

@@ -20,6 +20,7 @@ from headshot.errors import (
     PermissionDeniedError,
     PhotoError,
 )
+from headshot.imaging.encode import EncodeSpec, encode
 from headshot.pipeline.call import Call, ProgressEvent
 from headshot.pipeline.capture_advice import PhotoCode
 from headshot.pipeline.denoise import DenoisePlan
@@ -81,13 +82,20 @@ async def test_an_enum_value_or_number_beyond_the_documented_ones_is_the_callers
     assert caught.value.violations[0].field.startswith("options.")
 
 
-async def test_a_check_names_every_photo_that_would_be_left_out(servicer):
+async def test_a_check_of_photos_of_which_none_can_be_read_names_each(servicer):
     request = pb.CreateHeadshotRequest(
         photos=[some_photo(), some_photo(b"nor this")], validate_only=True
     )
-    with pytest.raises(PhotoError) as caught:
+    with pytest.raises(NoUsablePhotoError) as caught:
         await create(servicer, request)
     assert [item.field for item in caught.value.violations] == ["photos[0]", "photos[1]"]
+
+
+async def test_a_check_refuses_no_unreadable_photo_beside_one_that_can_be_read(servicer):
+    readable = some_photo(encode(np.zeros((80, 80, 3), np.uint8), EncodeSpec(format="png")))
+    for photos in ([some_photo(), readable], [readable, some_photo()]):
+        request = pb.CreateHeadshotRequest(photos=photos, validate_only=True)
+        assert await create(servicer, request) == []
 
 
 @pytest.mark.parametrize(

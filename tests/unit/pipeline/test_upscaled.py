@@ -17,7 +17,10 @@ from headshot.pipeline.wishes import resolve
 from headshot.telemetry.metrics import Metrics
 from prometheus_client import CollectorRegistry
 
-MODELS = SimpleNamespace(denoiser=SimpleNamespace(canvas=640, steps=4))
+DENOISER = SimpleNamespace(
+    canvas=640, steps=4, default_strength=0.9, sampler="flow_euler", noise_scale=0.0
+)
+MODELS = SimpleNamespace(denoiser=DENOISER)
 
 
 def maker(costs: StageCosts) -> Maker:
@@ -43,7 +46,8 @@ def test_the_upscaler_is_planned_wherever_a_crop_may_need_it(
     )
     wish = resolve(load_styles(None).get("corporate-finance"), options, None)
     work = maker(StageCosts())
-    effort, degraded = work._effort(Call(Deadline.after(60)), wish, options)
+    plan = work._plan(options)
+    effort, degraded = work._effort(Call(Deadline.after(60)), wish, options, plan)
     assert (effort.upscaled, degraded) == (planned, ())
     assert work._likely_upscaled(wish, options) == ahead
 
@@ -53,5 +57,7 @@ def test_a_file_that_may_need_the_upscaler_is_made_without_where_time_is_short()
     costs.book("upscale", 5.0)
     options = HeadshotOptions(renditions=(RenditionRequest("own", width=640),), steps=2)
     wish = resolve(load_styles(None).get("corporate-finance"), options, None)
-    effort, degraded = maker(costs)._effort(Call(Deadline.after(4.0)), wish, options)
+    work = maker(costs)
+    plan = work._plan(options)
+    effort, degraded = work._effort(Call(Deadline.after(4.0)), wish, options, plan)
     assert (effort.upscaled, degraded) == (False, (SMALLER_RENDITIONS,))
