@@ -31,7 +31,12 @@ class HeadshotServiceStub:
     Photos, crops and embeddings live in memory for the length of the call; nothing of them is
     written or logged. Every failure of the service itself carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
     also google.rpc.BadRequest, and overload also google.rpc.RetryInfo. Only UNAVAILABLE and
-    RESOURCE_EXHAUSTED with RetryInfo are worth a retry.
+    RESOURCE_EXHAUSTED with RetryInfo are worth a retry. DEADLINE_EXCEEDED with RetryInfo
+    (DEADLINE_TOO_SHORT: the queue was too long) tells when a new call with as much time may fit.
+
+    Answers can be larger than the 4 MiB that most gRPC clients receive by default: a file, PNG of
+    intermediates or candidates, an enlarged picture. Set the client's own limit to 256 MiB; else the
+    client throws the finished answer away with RESOURCE_EXHAUSTED without details.
     """
 
     def __init__(self, channel):
@@ -93,7 +98,12 @@ class HeadshotServiceServicer:
     Photos, crops and embeddings live in memory for the length of the call; nothing of them is
     written or logged. Every failure of the service itself carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
     also google.rpc.BadRequest, and overload also google.rpc.RetryInfo. Only UNAVAILABLE and
-    RESOURCE_EXHAUSTED with RetryInfo are worth a retry.
+    RESOURCE_EXHAUSTED with RetryInfo are worth a retry. DEADLINE_EXCEEDED with RetryInfo
+    (DEADLINE_TOO_SHORT: the queue was too long) tells when a new call with as much time may fit.
+
+    Answers can be larger than the 4 MiB that most gRPC clients receive by default: a file, PNG of
+    intermediates or candidates, an enlarged picture. Set the client's own limit to 256 MiB; else the
+    client throws the finished answer away with RESOURCE_EXHAUSTED without details.
     """
 
     def EncodeIdentity(self, request, context):
@@ -127,7 +137,9 @@ class HeadshotServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Verify(self, request, context):
-        """Says whether a picture shows the person of other photos or of a template.
+        """Says whether a picture shows the person of other photos or of a template. Where the photo, or
+        none of the references, can be used, the metadata of ErrorInfo tell each one's verdict: photo_0,
+        or reference_0, reference_1 and so on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -226,7 +238,12 @@ class HeadshotService:
     Photos, crops and embeddings live in memory for the length of the call; nothing of them is
     written or logged. Every failure of the service itself carries google.rpc.ErrorInfo (domain headshot.v1), bad fields
     also google.rpc.BadRequest, and overload also google.rpc.RetryInfo. Only UNAVAILABLE and
-    RESOURCE_EXHAUSTED with RetryInfo are worth a retry.
+    RESOURCE_EXHAUSTED with RetryInfo are worth a retry. DEADLINE_EXCEEDED with RetryInfo
+    (DEADLINE_TOO_SHORT: the queue was too long) tells when a new call with as much time may fit.
+
+    Answers can be larger than the 4 MiB that most gRPC clients receive by default: a file, PNG of
+    intermediates or candidates, an enlarged picture. Set the client's own limit to 256 MiB; else the
+    client throws the finished answer away with RESOURCE_EXHAUSTED without details.
     """
 
     @staticmethod
