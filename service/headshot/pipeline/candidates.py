@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from headshot.pipeline.results import CandidateReport, Verification
 
 Image = NDArray[np.uint8]
 
-# A candidate that is not the person is made again this much closer to the photo.
+# A candidate that is not the person is made again at its own strength times this.
 WEAKER = 0.5
 NOT_SAME_PERSON = "NOT_SAME_PERSON"
 
@@ -69,7 +70,7 @@ class Bench:
 
     async def make(self, call: Call, plan: DenoisePlan, indices: list[int]) -> list[Candidate]:
         """Make candidates side by side and make again those that are not the person."""
-        made = await self._once(call, plan, indices)
+        made = await self._once(call, dict.fromkeys(indices, plan))
         for _ in range(self.most_regenerations):
             # At the least strength the same picture would be made again.
             failed = [
@@ -85,10 +86,12 @@ class Bench:
                 break
             for item in failed:
                 item.reasons.append(NOT_SAME_PERSON)
-            weaker = min(item.strength for item in failed) * WEAKER
-            again = await self._once(
-                call, replace(plan, strength=weaker), [item.index for item in failed]
-            )
+            # Each from its own strength, which holds the spread of the candidates already.
+            plans = {
+                item.index: replace(plan, strength=item.strength * WEAKER, spread=0.0)
+                for item in failed
+            }
+            again = await self._once(call, plans)
             for old, new in zip(failed, again, strict=True):
                 self._replace(old, new)
         return made
@@ -101,7 +104,7 @@ class Bench:
     async def remake(self, call: Call, candidate: Candidate, plan: DenoisePlan, why: str) -> None:
         """Make one candidate again with another plan, for a reason that is told."""
         candidate.reasons.append(why)
-        (new,) = await self._once(call, plan, [candidate.index])
+        (new,) = await self._once(call, {candidate.index: plan})
         self._replace(candidate, new)
 
     def _replace(self, old: Candidate, new: Candidate) -> None:
@@ -109,18 +112,22 @@ class Bench:
         old.regenerations += 1
         self.engine.metrics.regenerated()
 
-    async def _once(self, call: Call, plan: DenoisePlan, indices: list[int]) -> list[Candidate]:
+    async def _once(self, call: Call, plans: Mapping[int, DenoisePlan]) -> list[Candidate]:
+        """Make and verify candidates; `plans` tells how, by their numbers."""
         begun = time.perf_counter()
         with call.stage("denoise"):
-            images = await denoise.denoise(self.engine, call, self.conditioning, plan, indices)
-        self.costs.book("denoise_step", (time.perf_counter() - begun) / (plan.steps * len(indices)))
+            images = await denoise.denoise(self.engine, call, self.conditioning, plans)
+        steps = sum(plan.steps for plan in plans.values())
+        self.costs.book("denoise_step", (time.perf_counter() - begun) / steps)
         begun = time.perf_counter()
         with call.stage("verify"):
             verified = await together(self._verified(call, image) for image in images)
-        self.costs.book("verify", (time.perf_counter() - begun) / len(indices))
+        self.costs.book("verify", (time.perf_counter() - begun) / len(plans))
         return [
             Candidate(index, image, plan.strength_of(index), verification)
-            for index, image, verification in zip(indices, images, verified, strict=True)
+            for (index, plan), image, verification in zip(
+                plans.items(), images, verified, strict=True
+            )
         ]
 
     async def _verified(self, call: Call, image: Image) -> Verification:

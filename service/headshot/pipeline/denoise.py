@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,14 +153,23 @@ async def denoise(
     engine: Engine,
     call: Call,
     conditioning: Conditioning,
-    plan: DenoisePlan,
-    candidates: list[int],
+    plans: Mapping[int, DenoisePlan],
 ) -> list[Image]:
-    """Run the loops of several candidates side by side, so that their steps can share batches."""
+    """Run the loops of several candidates side by side, so that their steps can share batches.
+
+    Args:
+        engine: models and threads.
+        call: the request.
+        conditioning: the denoiser's other inputs.
+        plans: how each candidate is made, by its number.
+
+    Returns:
+        uint8 [canvas, canvas, 3] RGB of each, in the order of `plans`.
+    """
     reference = await encode_latent(engine, call, conditioning.reference)
     return await together(
         denoise_candidate(engine, call, conditioning, reference, plan, candidate)
-        for candidate in candidates
+        for candidate, plan in plans.items()
     )
 
 

@@ -185,7 +185,7 @@ class Pipeline:
             )
             differing = denoise.differing(self.models.denoiser, plan, candidates)
             images = await denoise.denoise(
-                self._engine, call, seen_by_model, plan, list(range(differing))
+                self._engine, call, seen_by_model, dict.fromkeys(range(differing), plan)
             )
         return DenoiseResult(
             framed.reference,

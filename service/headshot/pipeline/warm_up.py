@@ -24,6 +24,5 @@ async def warm_up(engine: Engine) -> None:
     await pictures.upscale(engine, call, grey[:64, :64])
     conditions = await conditioning.make_conditioning(engine, call, grey, vector, "")
     info = engine.models.denoiser
-    await denoise.denoise(
-        engine, call, conditions, DenoisePlan(info.default_strength, 1, seed=0), [0]
-    )
+    plan = DenoisePlan(info.default_strength, 1, seed=0)
+    await denoise.denoise(engine, call, conditions, {0: plan})
