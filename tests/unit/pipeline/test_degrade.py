@@ -57,6 +57,11 @@ def test_the_plan_that_is_returned_fits(costs):
         assert expected_seconds(costs, effort) <= remaining
 
 
+def test_every_candidate_is_expected_to_take_its_steps_and_a_verification(costs):
+    one, three = (expected_seconds(costs, Effort(n, 4, upscaled=True)) for n in (1, 3))
+    assert three - one == pytest.approx(2 * (4 * 0.1 + 0.05))
+
+
 def test_files_beyond_the_usual_set_are_expected_to_take_longer(costs):
     usual, large = Effort(1, 4, upscaled=True), Effort(1, 4, upscaled=True, files=10.0)
     more = expected_seconds(costs, large) - expected_seconds(costs, usual)

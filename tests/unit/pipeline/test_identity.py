@@ -32,6 +32,18 @@ def test_of_two_photos_that_disagree_the_better_one_stays():
     assert found.members == (1,)
 
 
+def test_faces_of_exactly_the_threshold_are_one_person():
+    ann, ben = np.eye(2, dtype=np.float32)
+    assert agree([ann, ben], [1, 1], threshold=0.0).members == (0, 1)
+
+
+def test_a_photo_is_compared_to_the_others_by_their_weights():
+    one, other = np.eye(2, dtype=np.float32)
+    between = np.array([0.6, 0.8], np.float32)
+    found = agree([between, one, other], [1.0, 3.0, 4.0], threshold=-1.0)
+    assert found.similarities[0] == pytest.approx((0.6 * 3 + 0.8 * 4) / 5)
+
+
 def test_a_single_photo_is_its_own_template():
     vector = person(1)
     found = agree([vector], [0.5], threshold=0.4)

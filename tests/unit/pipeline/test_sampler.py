@@ -61,9 +61,23 @@ def test_a_flow_without_noise_starts_on_the_reference_whatever_it_is_given():
 def test_noise_depends_on_seed_candidate_and_step_alone():
     again = noise(7, 1, 2, SHAPE)
     assert np.array_equal(noise(7, 1, 2, SHAPE), again)
-    for other in (noise(8, 1, 2, SHAPE), noise(7, 0, 2, SHAPE), noise(7, 1, 3, SHAPE)):
+    # The upper half of a seed of 64 bits counts as well.
+    for source in ((8, 1, 2), (7 + 2**32, 1, 2), (7, 0, 2), (7, 1, 3)):
+        other = noise(*source, SHAPE)
         assert not np.array_equal(other, again)
     assert abs(float(noise(2**64 - 1, 0, 0, (64, 64)).std()) - 1) < 0.05
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler", "lcm"])
+def test_the_exact_noise_implies_the_clean_latent_at_every_step(name):
+    clean, added = noise(1, 0, 0, SHAPE), noise(3, 0, 0, SHAPE)
+    sampler = make_sampler(name, 4, 1.0, 0.0)
+    sample = sampler.start(clean, added)
+    for index in range(4):
+        assert np.allclose(sampler.estimate(sample, added, index), clean, atol=1e-3)
+        fresh = noise(4, 0, index, SHAPE) if sampler.needs_noise(index) else None
+        sample = sampler.step(sample, added, index, fresh)
+        added = added if fresh is None else fresh
 
 
 @pytest.mark.parametrize(
