@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 from headshot.deadline import Deadline
+from headshot.errors import DeadlineError
 from headshot.imaging.decode import DecodeLimits
 from headshot.pipeline.call import Call
 from headshot.pipeline.create import Maker
@@ -61,3 +62,16 @@ def test_a_file_that_may_need_the_upscaler_is_made_without_where_time_is_short()
     plan = work._plan(options)
     effort, degraded = work._effort(Call(Deadline.after(4.0)), wish, options, plan)
     assert (effort.upscaled, degraded) == (False, (SMALLER_RENDITIONS,))
+
+
+def test_who_wants_nothing_given_up_is_refused_where_time_is_short() -> None:
+    costs = StageCosts()
+    costs.book("upscale", 5.0)
+    options = HeadshotOptions(renditions=(RenditionRequest("own", width=640),), no_degrade=True)
+    wish = resolve(load_styles(None).get("corporate-finance"), options, None)
+    work = maker(costs)
+    with pytest.raises(DeadlineError) as caught:
+        work._effort(Call(Deadline.after(4.0)), wish, options)
+    assert caught.value.reason == "DEADLINE_TOO_SHORT"
+    effort, degraded = work._effort(Call(Deadline.after(10.0)), wish, options)
+    assert (effort.upscaled, degraded) == (True, ())
