@@ -109,13 +109,24 @@ def test_what_is_no_picture_is_refused() -> None:
     assert caught.value.reason == "UNSUPPORTED_FORMAT"
 
 
-def test_an_entity_bomb_in_a_packet_is_not_read() -> None:
-    bomb = (
-        b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
-        b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>&b;</x:xmpmeta>"
+def packet_by(software: str, before: str = "") -> str:
+    """Return a packet of another program, with what stands before its first element."""
+    return (
+        f'{before}<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+        f'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:CreatorTool="{software}"/></rdf:RDF>'
+        "</x:xmpmeta>"
     )
-    facts = read_metadata(encode(portrait(), EncodeSpec(), xmp=bomb))
-    assert facts["software"] is None
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-be"])
+def test_an_entity_bomb_in_a_packet_is_not_read(encoding: str) -> None:
+    entities = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
+    read = []
+    for text in (packet_by("Bomb"), packet_by("&b;", entities), packet_by("Bomb", entities)):
+        packet = ("\ufeff" + text).encode(encoding)
+        read.append(read_metadata(encode(portrait(), EncodeSpec(), xmp=packet))["software"])
+    assert read == ["Bomb", None, None]
 
 
 @pytest.mark.parametrize("name", FORMATS)
