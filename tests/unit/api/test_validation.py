@@ -31,6 +31,11 @@ def test_a_set_without_photos_is_refused():
     assert "photos" in violations(pb.CreateHeadshotRequest())
 
 
+def test_as_many_photos_and_characters_as_allowed_pass():
+    photos = [photo_pb2.Photo(data=b"x", photo_id="z" * 64)] * 16
+    validate(pb.CreateHeadshotRequest(photos=photos, consent_reference="c" * 128))
+
+
 def test_more_photos_than_allowed_are_refused():
     request = pb.EncodeIdentityRequest(photos=[photo_pb2.Photo(data=b"x")] * 17)
     assert "17" in violations(request)["photos"]
@@ -55,7 +60,9 @@ def test_a_strength_out_of_range_is_refused(strength):
     request = pb.CreateHeadshotRequest(
         photos=[photo_pb2.Photo(data=b"x")], options=pb.HeadshotOptions(strength=strength)
     )
-    assert "options.strength" in violations(request)
+    told = violations(request)["options.strength"]
+    # "inf; at most 1 is allowed" would ask for less of what is no number at all.
+    assert (told == "must be a finite number") == (not math.isfinite(strength))
 
 
 def test_a_path_in_a_repeated_field_tells_the_index():

@@ -93,6 +93,17 @@ def test_jpeg_has_full_colour_resolution_and_the_scans_asked_for(progressive: bo
     assert opened(data).info["icc_profile"] == srgb_profile()
 
 
+@pytest.mark.parametrize(
+    "spec", [EncodeSpec(), EncodeSpec(progressive=True), EncodeSpec(format="avif")], ids=str
+)
+def test_a_thin_line_that_differs_in_colour_alone_keeps_its_colour(spec: EncodeSpec) -> None:
+    picture = np.full((64, 64, 3), 128, np.uint8)
+    picture[:, 10::6] = (230, 86, 113)  # A red as bright as the grey.
+    shown = decode_photo(encode(picture, spec)).pixels.astype(int)
+    redness = (shown[..., 0] - shown[..., 1])[:, 10::6].mean()
+    assert redness > 0.75 * (230 - 86)
+
+
 def test_higher_quality_is_nearer_and_larger() -> None:
     for name in ("jpeg", "webp", "avif"):
         low, high = (
