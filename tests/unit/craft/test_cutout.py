@@ -60,6 +60,36 @@ class TestMatte:
         assert kept[90, 90] == 255
         assert kept[300, 340] == 0
 
+    def test_the_face_is_looked_for_at_its_place_in_a_wide_picture(self) -> None:
+        alpha = np.zeros((300, 500), np.uint8)
+        cv2.circle(alpha, (150, 180), 100, 255, -1)
+        cv2.circle(alpha, (420, 60), 40, 255, -1)
+        kept = matte.clean(alpha, seed=np.array([420, 60]))
+        assert kept[60, 420] == 255
+        assert kept[180, 150] == 0
+
+    def test_a_gap_of_a_hundredth_of_the_picture_stays_open(self) -> None:
+        alpha = np.zeros((512, 512), np.uint8)
+        cv2.circle(alpha, (256, 256), 160, 255, -1)
+        cv2.circle(alpha, (256, 256), 29, 0, -1)  # As between an arm on the hip and the body.
+        kept = matte.clean(alpha)
+        assert kept[256, 256] == 0
+        assert kept[256, 360] == 255
+
+    def test_where_the_matte_is_sure_and_decided_colour_has_no_say(self) -> None:
+        small = np.zeros((128, 128), np.uint8)
+        small[32:96, 32:96] = 255
+        rng = np.random.default_rng(2)
+        colours = cv2.resize(rng.integers(0, 256, (16, 16, 3), np.uint8), (256, 256))
+        decided = np.ones_like(small)
+        held = matte.draw(matte.fit(small, colours, decided=decided), colours)
+        inside, outside = np.zeros((256, 256), bool), np.ones((256, 256), bool)
+        inside[68:188, 68:188], outside[60:196, 60:196] = True, False
+        assert held[inside].min() > 0.99
+        assert held[outside].max() < 0.01
+        free = matte.draw(matte.fit(small, colours), colours)
+        assert free[inside].min() < 0.9
+
     def test_an_empty_matte_stays_empty(self) -> None:
         assert matte.clean(np.zeros((64, 64), np.uint8)).max() == 0
 

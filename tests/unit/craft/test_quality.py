@@ -14,7 +14,7 @@ from headshot.imaging.colorimetry import to_lab
 from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
 from headshot.imaging.face import face_mask
 from headshot.imaging.framing import FramingSpec, plan_crop, plan_portrait
-from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds, Layer, QualityReport, ofiq
+from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds, Layer, QualityReport, ofiq, realism
 from headshot.imaging.skin import read_skin
 from headshot.imaging.tone import ToneSpec
 from headshot.pipeline import rendering
@@ -273,6 +273,34 @@ def test_a_style_can_tighten_a_bound(case: Case, good: QualityReport) -> None:
     tight = case.measure({"context.contrast_32": Bounds(low=value + 1)})
     assert not tight.passed
     assert [m.id for m in tight.failed] == ["context.contrast_32"]
+
+
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds(low=0.0), Bounds(high=1.0), Bounds(0.0, 1.0)])
+def test_what_could_not_be_computed_passes_no_bound(bounds: Bounds) -> None:
+    assert not bounds.holds(float("nan"))
+    assert bounds.holds(0.0)
+    assert bounds.holds(1.0)
+
+
+@pytest.mark.parametrize(
+    ("colour", "clipped"),
+    [
+        ((180, 40, 0), 0.0),  # Saturated, but no detail is lost.
+        ((1, 1, 0), 1.0),
+        ((254, 120, 100), 1.0),
+        ((253, 253, 253), 0.0),
+    ],
+)
+def test_a_face_is_clipped_where_one_channel_is_burnt_or_all_are_drowned(
+    colour: tuple[int, int, int], clipped: float, case: Case
+) -> None:
+    assert realism.clipping(material.plain(colour), case.landmarks) == clipped
+
+
+@pytest.mark.parametrize(("grey", "share"), [(252, 1.0), (250, 0.0)])
+def test_over_exposed_is_a_luminance_of_247_and_more(grey: int, share: float, case: Case) -> None:
+    light = ofiq.face_light(material.plain((grey, grey, grey)), case.landmarks)
+    assert light.over_exposure.value == pytest.approx(share)
 
 
 def test_a_bound_on_no_measure_is_refused(case: Case) -> None:

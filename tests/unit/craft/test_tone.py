@@ -62,6 +62,27 @@ class TestSkin:
             assert 5 < change.delta_ita < 30
             assert change.delta_hue == 0
 
+    @pytest.mark.parametrize(("blue", "yellower"), [(0.8, True), (1.25, False)])
+    def test_a_yellower_face_reads_as_a_positive_change_of_hue(
+        self, portrait: Portrait, blue: float, yellower: bool
+    ) -> None:
+        image, landmarks = portrait
+        tinted = skin.read_skin(lit_by(image, (1.0, 1.0, blue)), landmarks)
+        change = skin.change_between(skin.read_skin(image, landmarks), tinted)
+        assert abs(change.delta_hue) > 2
+        assert (change.delta_hue > 0) == yellower
+
+    @pytest.mark.parametrize("kept_rows", [0, 12])
+    def test_a_matte_that_misses_the_face_does_not_decide_its_colour(
+        self, portrait: Portrait, kept_rows: int
+    ) -> None:
+        image, landmarks = portrait
+        alpha = np.zeros(image.shape[:2], np.float32)
+        top = int(np.flatnonzero(skin_patches(landmarks, (640, 640)).any(axis=1))[0])
+        alpha[top : top + kept_rows] = 1
+        told = skin.read_skin(image, landmarks, alpha)
+        assert told == skin.read_skin(image, landmarks)
+
     def test_a_face_outside_the_picture_is_refused(self, portrait: Portrait) -> None:
         image, landmarks = portrait
         with pytest.raises(ValueError, match="outside"):
@@ -82,6 +103,17 @@ class TestTone:
         _, report = tone.adjust(image, landmarks)
         assert abs(report.stops) < 0.05
         assert abs(report.skin.delta_ita) <= 2.3
+
+    def test_a_bright_photo_is_darkened_by_a_third_of_the_stops_at_most(
+        self, portrait: Portrait
+    ) -> None:
+        image, landmarks = portrait
+        spec = ToneSpec(white_level=180, max_stops=0.3, white_balance=0, max_contrast=0)
+        _, report = tone.adjust(
+            lit_by(image, (1.5, 1.5, 1.5)), landmarks, spec=replace(spec, max_delta_ita=8)
+        )
+        assert report.scale == 1.0
+        assert report.stops == pytest.approx(-0.1)
 
     def test_an_underexposed_photo_is_brightened_within_the_skin_budget(
         self, portrait: Portrait
