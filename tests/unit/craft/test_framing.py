@@ -3,7 +3,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from headshot.imaging import framing
+from headshot.imaging import framing, framing_model
 from headshot.imaging.framing import EdgeTouch, FrameNote, FramingSpec
 
 from tests.unit.craft import material
@@ -85,6 +85,12 @@ def test_landmarks_that_are_no_face_are_refused() -> None:
         framing.plan_portrait(np.full((5, 2), np.nan), None, (100, 100))
     with pytest.raises(ValueError, match="coincide"):
         framing.plan_portrait(np.full((5, 2), 30.0), None, (100, 100))
+
+
+def test_the_photos_edges_lie_half_a_pixel_beyond_the_middles_of_its_outer_pixels() -> None:
+    twice = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]])
+    quad = framing_model.photo_quad((100, 50), twice)
+    assert quad.tolist() == [[-0.5, -0.5], [199.5, -0.5], [199.5, 99.5], [-0.5, 99.5]]
 
 
 def test_settling_finds_cut_hair_in_the_matte() -> None:
@@ -281,6 +287,18 @@ class TestCrops:
         line = frame.face.eyes[1] / 640
         assert line - frame.spec.eye_line > 0.06
         assert FrameNote.EYE_LINE_MOVED in framing.plan_crop(frame, matte, 1.0).notes
+
+    def test_it_is_the_longer_side_of_a_narrow_crop_that_holds_the_resolution(self) -> None:
+        touch = EdgeTouch(top=False, left=630.0, right=630.0, crown=0.0)
+        frame = framing.plan_portrait(landmarks_at(450, 270, 200), None, (900, 900), touch=touch)
+        x, y, s = *frame.face.eyes, frame.face.scale
+        alpha = np.zeros((640, 640), np.uint8)
+        axes = (round(1.5 * s), round(1.9 * s))
+        cv2.ellipse(alpha, (round(x), round(y)), axes, 0, 0, 360, 255, -1)
+        alpha[round(y + 2.6 * s) :] = 255
+        crop = framing.plan_crop(frame, alpha.astype(np.float32) / 255, "4:5")
+        assert crop.height >= 599.5
+        assert crop.notes == ()
 
     def test_a_malformed_aspect_is_refused(self) -> None:
         for text in ("16x9", "1:0", "9:1", ""):

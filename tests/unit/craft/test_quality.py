@@ -14,7 +14,15 @@ from headshot.imaging.colorimetry import to_lab
 from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
 from headshot.imaging.face import face_mask
 from headshot.imaging.framing import FramingSpec, plan_crop, plan_portrait
-from headshot.imaging.quality import DEFAULT_BOUNDS, Bounds, Layer, QualityReport, ofiq, realism
+from headshot.imaging.quality import (
+    DEFAULT_BOUNDS,
+    Bounds,
+    Layer,
+    QualityReport,
+    context,
+    ofiq,
+    realism,
+)
 from headshot.imaging.skin import read_skin
 from headshot.imaging.tone import ToneSpec
 from headshot.pipeline import rendering
@@ -262,6 +270,26 @@ def test_a_spoilt_headshot_fails(name: str, case: Case) -> None:
 
 def test_scissors_are_told_from_a_soft_edge(case: Case) -> None:
     assert not scissored(case).measure().get("realism.edge_width").passed
+
+
+def test_texture_is_told_as_that_of_the_result_over_the_photos(case: Case) -> None:
+    kept = [
+        realism.skin_kept(changed.result, case.reference, case.landmarks).texture
+        for changed in (plastic(case), case, oversharpened(case))
+    ]
+    assert kept[0] < 0.7 < 0.9 < kept[1] < 1.1 < 1.6 < kept[2]
+
+
+def test_a_matte_that_leaves_the_face_out_lets_nothing_stand_out(case: Case) -> None:
+    face = cv2.dilate(face_mask(case.landmarks, (640, 640)), np.ones((61, 61), np.uint8)) > 0
+    faceless = np.where(face, np.float32(0), case.alpha)
+    contrasts = [
+        context.small_contrast(case.result, case.landmarks, alpha, 48)
+        for alpha in (case.alpha, faceless, np.ones_like(case.alpha))
+    ]
+    assert contrasts[0] is not None
+    assert contrasts[0] > 10
+    assert contrasts[1:] == [0.0, None]  # No face beside a background, and no background.
 
 
 def test_over_sharpening_fails_the_upper_end_of_texture(case: Case) -> None:

@@ -135,6 +135,15 @@ class TestTone:
         assert estimate_cast(out, landmarks).strength < 0.85 * before
         assert abs(report.cct_after - 6504) < abs(report.cct_before - 6504)
 
+    def test_balance_leaves_the_luminance_of_grey_as_it_is(self, portrait: Portrait) -> None:
+        image, landmarks = portrait
+        spec = ToneSpec(max_stops=0, max_contrast=0, max_delta_ita=8, max_delta_ita_poor_light=8)
+        _, report = tone.adjust(lit_by(image, (1.18, 1.0, 0.75)), landmarks, spec=spec)
+        assert abs(report.gains[0] - report.gains[2]) > 0.1
+        greys = np.arange(40, 200, dtype=np.uint8)
+        after = srgb_to_linear(report.table[greys]) @ np.array([0.2126, 0.7152, 0.0722])
+        assert np.mean(after / srgb_to_linear(greys)) == pytest.approx(1.0, abs=0.003)
+
     def test_a_green_cast_goes_even_where_the_skin_budget_allows_no_warmth(
         self, portrait: Portrait
     ) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
+from headshot.imaging import decode
 from headshot.imaging.containers.exif import exif_is_adobe_rgb
 from headshot.imaging.decode import Photo, decode_photo
 from headshot.imaging.icc import (
@@ -24,6 +25,7 @@ from headshot.imaging.icc import (
     matrix_profile,
     srgb_profile,
 )
+from headshot.imaging.limits import DecodeLimits, read_header
 from PIL import Image, ImageOps
 
 from tests.unit.imaging_io.samples import (
@@ -365,6 +367,14 @@ def test_long_side_is_met_exactly_and_never_enlarges(name: str, long_side: int) 
     assert width == min(long_side, 160)
     assert height == round(120 * width / 160)
     assert photo.original_size == (160, 120)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_narrow_jpeg_is_not_reduced_below_the_side_asked_for(turned: bool) -> None:
+    size = (65, 1000) if turned else (1000, 65)
+    header = read_header(write(np.zeros((*size, 3), np.uint8), "JPEG"), DecodeLimits())
+    # A quarter of 65 pixels and 0.255 of them are both 17 pixels: only the long side tells.
+    assert max(decode._decode_jpeg(header, 255).shape) >= 255
 
 
 def test_a_reduced_jpeg_looks_like_the_reduced_original() -> None:

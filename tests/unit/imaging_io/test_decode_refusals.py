@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import tifffile
 from headshot.errors import PhotoError, PhotoLimitError
 from headshot.imaging.containers import heif
@@ -342,6 +343,18 @@ def test_the_size_inside_the_coded_stream_is_read(name: str, config: bytes) -> N
 def _meta_of(data: bytes):  # type: ignore[no-untyped-def]
     start, end = next((s, e) for k, s, e in boxes(data, 0, len(data), top=True) if k == b"meta")
     return parse_meta(data[start:end])
+
+
+def test_a_photo_for_which_there_is_no_memory_is_too_large_and_not_damaged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", exhausted)
+    with pytest.raises(PhotoLimitError) as caught:
+        decode_photo(valid_files()["jpeg"])
+    assert caught.value.reason == "PHOTO_TOO_LARGE"
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
