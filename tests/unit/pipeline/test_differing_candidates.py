@@ -76,7 +76,7 @@ async def test_denoise_answers_with_the_candidates_that_were_made(
         )
 
     async def run(*arguments: Any) -> list[np.ndarray]:
-        asked.append(arguments[-1])
+        asked.append(list(arguments[-1]))
         return [picture for _ in arguments[-1]]
 
     monkeypatch.setattr(service.capture, "examine_set", ready)

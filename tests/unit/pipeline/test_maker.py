@@ -55,7 +55,14 @@ def maker(workers: Workers, profile: str = "compact") -> Maker:
     models = SimpleNamespace(
         profile=profile,
         encoder=SimpleNamespace(recogniser="first"),
-        denoiser=SimpleNamespace(canvas=640, steps=4, default_strength=0.5, inputs=frozenset()),
+        denoiser=SimpleNamespace(
+            canvas=640,
+            steps=4,
+            default_strength=0.5,
+            sampler="flow_euler",
+            noise_scale=0.0,
+            inputs=frozenset(),
+        ),
     )
     metrics = Metrics(CollectorRegistry())
     engine = SimpleNamespace(models=models, metrics=metrics, workers=workers)

@@ -70,8 +70,9 @@ def test_who_wants_nothing_given_up_is_refused_where_time_is_short() -> None:
     options = HeadshotOptions(renditions=(RenditionRequest("own", width=640),), no_degrade=True)
     wish = resolve(load_styles(None).get("corporate-finance"), options, None)
     work = maker(costs)
+    plan = work._plan(options)
     with pytest.raises(DeadlineError) as caught:
-        work._effort(Call(Deadline.after(4.0)), wish, options)
+        work._effort(Call(Deadline.after(4.0)), wish, options, plan)
     assert caught.value.reason == "DEADLINE_TOO_SHORT"
-    effort, degraded = work._effort(Call(Deadline.after(10.0)), wish, options)
+    effort, degraded = work._effort(Call(Deadline.after(10.0)), wish, options, plan)
     assert (effort.upscaled, degraded) == (True, ())
