@@ -140,5 +140,5 @@ class TokenBucket:
         return 0.0
 
     def give_back(self, tokens: float) -> None:
-        """Return tokens of work that was refused for another reason."""
-        self._tokens = min(self.burst, self._tokens + tokens)
+        """Return tokens of work that was refused for another reason; `take` keeps the burst."""
+        self._tokens += tokens

@@ -265,6 +265,18 @@ async def test_displaced_work_does_not_use_up_the_rate() -> None:
     await world.finish()
 
 
+async def test_a_caller_that_goes_away_while_it_waits_does_not_use_up_the_rate() -> None:
+    world = World(AdmissionLimits(permits=1, queue=1), b=TenantQuota(rate_per_s=1, burst=1))
+    await world.start("runs", "a")
+    waits = await world.start("waits", "b")
+    waits.cancel()
+    await world.settle()
+    await world.end("runs")
+    await world.start("again", "b")
+    assert world.order == ["runs", "again"]
+    await world.finish()
+
+
 async def test_a_deadline_that_passed_is_refused_before_anything_else() -> None:
     world = World(AdmissionLimits())
     with pytest.raises(DeadlineError) as refused:
@@ -319,6 +331,44 @@ async def test_an_expected_wait_over_the_limit_is_refused() -> None:
     await world.finish()
 
 
+async def test_the_time_that_running_work_has_taken_is_not_waited_for_again() -> None:
+    world = World(AdmissionLimits(permits=1, queue=10, initial_service_s=10, max_wait_s=5))
+    await world.start("runs")
+    with pytest.raises(OverloadedError):
+        await (await world.start("early"))
+    world.clock.now += 6
+    await world.start("waits")
+    assert world.controller.queued == 1
+    await world.finish()
+
+
+async def test_work_that_takes_longer_than_usual_does_not_shorten_the_wait_for_other_work() -> None:
+    world = World(AdmissionLimits(permits=2, queue=10, initial_service_s=10, max_wait_s=4))
+    await world.start("overdue")
+    world.clock.now += 30
+    await world.start("runs")
+    with pytest.raises(OverloadedError) as refused:
+        await (await world.start("third"))
+    assert refused.value.reason == "QUEUE_WAIT_TOO_LONG"
+    await world.finish()
+
+
+async def test_a_tenant_at_its_concurrency_waits_for_its_own_work() -> None:
+    quotas = {"a": TenantQuota(concurrency=1), "b": TenantQuota(concurrency=2)}
+    limits = AdmissionLimits(permits=8, queue=10, initial_service_s=10, max_wait_s=9)
+    world = World(limits, **quotas)
+    await world.start("a0", "a")
+    with pytest.raises(OverloadedError) as refused:
+        await (await world.start("a1", "a"))  # 10 s, though the service as a whole has room
+    assert refused.value.reason == "QUEUE_WAIT_TOO_LONG"
+    for name in ("b0", "b1"):
+        await world.start(name, "b")
+        world.clock.now += 2
+    await world.start("b2", "b")  # 6 s and 8 s are left of two that run side by side
+    assert (world.order, world.controller.queued) == (["a0", "b0", "b1"], 1)
+    await world.finish()
+
+
 async def test_service_time_is_a_moving_average_of_finished_work() -> None:
     world = World(AdmissionLimits(permits=1, smoothing=0.5))
     for held_s in (4.0, 2.0):
@@ -369,6 +419,18 @@ async def test_long_work_holds_its_permits_and_is_charged_for_its_length() -> No
     with pytest.raises(QuotaExceededError) as refused:
         await (await world.start("more", "a", work=6))
     assert refused.value.retry_after_s == pytest.approx(4)
+    await world.finish()
+
+
+async def test_long_work_that_is_served_at_once_uses_up_the_share_of_its_length() -> None:
+    world = World(AdmissionLimits(permits=1, queue=10, max_wait_s=1000))
+    await world.start("long", "a", work=6)
+    await world.start("next", "a")
+    for number in range(4):
+        await world.start(f"b{number}", "b")
+    for _ in range(4):
+        await world.end(world.order[-1])
+    assert world.order == ["long", "b0", "b1", "b2", "b3"]
     await world.finish()
 
 
@@ -488,6 +550,18 @@ async def test_costly_work_waits_for_enough_room_and_is_not_overtaken() -> None:
     assert world.order == ["small1", "small2"]
     await world.end("small1")
     assert world.order[2] == "big"
+    await world.finish()
+
+
+async def test_who_waited_behind_costly_work_goes_when_its_caller_goes_away() -> None:
+    world = World(AdmissionLimits(permits=4, queue=10))
+    await world.start("small1")
+    await world.start("small2")
+    big = await world.start("big", "b", cost=3)
+    await world.start("small3", "c")
+    big.cancel()
+    await world.settle()
+    assert world.order == ["small1", "small2", "small3"]
     await world.finish()
 
 

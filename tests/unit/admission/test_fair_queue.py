@@ -156,3 +156,11 @@ def test_tokens_given_back_can_be_taken_again() -> None:
     bucket.take(1, 0)
     bucket.give_back(1)
     assert bucket.take(1, 0) == 0
+
+
+def test_a_bucket_never_holds_more_than_its_burst() -> None:
+    bucket = TokenBucket(rate=1, burst=2, now=0)
+    bucket.take(1, 0)
+    bucket.give_back(3)
+    assert [bucket.take(1, 0) for _ in range(3)] == [0, 0, 1]
+    assert [bucket.take(1, 100) for _ in range(3)] == [0, 0, 1]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +113,15 @@ def test_a_broken_new_file_leaves_the_old_keys_in_force(path: Path, broken: str)
     path.write_text(broken)
     clock.now += 10
     assert store.authenticate(bearer(key)).tenant == "website"
-    failed = metrics.registry.get_sample_value(
-        "headshot_config_reloads_total", {"file": "credentials", "outcome": "failed"}
-    )
-    assert failed == 1
+
+    def failed() -> float | None:
+        labels = {"file": "credentials", "outcome": "failed"}
+        return metrics.registry.get_sample_value("headshot_config_reloads_total", labels)
+
+    assert failed() == 1
+    clock.now += 10
+    assert store.authenticate(bearer(key)).tenant == "website"
+    assert failed() == 1  # the same bad version is read and reported once
     write(path, new_api_key("web-2", "website")[1])
     clock.now += 10
     with pytest.raises(UnauthenticatedError):
@@ -161,6 +168,44 @@ def test_an_expired_key_is_refused(path: Path) -> None:
     with pytest.raises(UnauthenticatedError) as refused:
         CredentialStore(path, now=lambda: 1767225600.0).authenticate(bearer(key))
     assert refused.value.reason == "CREDENTIALS_EXPIRED"
+
+
+@pytest.mark.parametrize(
+    "written", ["2026-01-01T00:00:00", "2026-01-01 00:00:00", "2026-01-01", '"2026-01-01T00:00:00"']
+)
+def test_an_end_without_a_zone_is_meant_in_utc_wherever_the_service_runs(
+    path: Path, written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, entry = new_api_key("web-1", "website")
+    write(path, entry)
+    path.write_text(f"{path.read_text()}  not_after: {written}\n")
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        before = CredentialStore(path, now=lambda: 1767225599.0)
+        assert before.authenticate(bearer(key)).tenant == "website"
+        with pytest.raises(UnauthenticatedError) as refused:
+            CredentialStore(path, now=lambda: 1767225600.0).authenticate(bearer(key))
+        assert refused.value.reason == "CREDENTIALS_EXPIRED"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_wrong_key_is_refused_also_with_a_known_certificate(path: Path) -> None:
+    write(path, {"id": "archive", "tenant": "archive", "certificate": "archive.internal"})
+    with pytest.raises(UnauthenticatedError) as refused:
+        CredentialStore(path).authenticate(bearer("hsk_wrong"), ["archive.internal"])
+    assert refused.value.reason == "CREDENTIALS_UNKNOWN"
+
+
+def test_a_key_longer_than_any_that_is_given_out_is_not_even_compared(path: Path) -> None:
+    key = "k" * 600
+    write(path, {"id": "x", "tenant": "x", "sha256": hashlib.sha256(key.encode()).hexdigest()})
+    for metadata in ([("x-api-key", key)], bearer(key)):
+        with pytest.raises(UnauthenticatedError) as refused:
+            CredentialStore(path).authenticate(metadata)
+        assert refused.value.reason == "CREDENTIALS_MISSING"
 
 
 def test_a_verified_client_certificate_is_a_credential_too(path: Path) -> None:

@@ -6,57 +6,17 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import grpc
-import numpy as np
 import pytest
 from headshot.deadline import Deadline
-from headshot.triton.client import InferenceClient, InferResult
+from headshot.triton.client import InferenceClient
 from headshot.triton.endpoints import Endpoint, ProbeSettings
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from tests.unit.triton.pods import Pod, infer, pod
+
 OLD_AGE = [("grpc.max_connection_age_ms", 200), ("grpc.max_connection_age_grace_ms", 5000)]
-
-
-class Pod(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers probes, and inferences after `takes_s`; the first `broken` find a dead process.
-
-    Attributes:
-        begun, cancelled: inferences.
-    """
-
-    def __init__(self, name: int, served: Counter[int]) -> None:
-        self.name, self.served = name, served
-        self.takes_s, self.broken = 0.0, 0
-        self.begun, self.cancelled = 0, 0
-
-    async def ServerLive(self, request, context):
-        self.served[self.name] += 1
-        return service_pb2.ServerLiveResponse(live=True)
-
-    async def ServerReady(self, request, context):
-        return service_pb2.ServerReadyResponse(ready=True)
-
-    async def ModelMetadata(self, request, context):
-        answer = service_pb2.ModelMetadataResponse(name=request.name)
-        answer.outputs.add(name="y", datatype="FP32", shape=[-1, 1])
-        return answer
-
-    async def ModelInfer(self, request, context):
-        self.begun += 1
-        try:
-            await asyncio.sleep(self.takes_s)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.broken:
-            self.broken -= 1
-            await context.abort(grpc.StatusCode.INTERNAL, "Stub process is not healthy")
-        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
-        answer.outputs.add(name="y", datatype="FP32", shape=[1, 1])
-        answer.raw_output_contents.append(bytes(4))
-        return answer
 
 
 @pytest.fixture
@@ -106,25 +66,6 @@ async def test_no_call_is_lost_when_connections_end_of_old_age(
         await call(endpoint)
     assert min(served.values()) > 10
     await endpoint.channel.close()
-
-
-@asynccontextmanager
-async def pod(address: str = "127.0.0.1:0") -> AsyncIterator[tuple[Pod, grpc.aio.Server, str]]:
-    """Serve one pod; yield it, its server and its address."""
-    made = Pod(0, Counter())
-    server = grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(made, server)
-    port = server.add_insecure_port(address)
-    await server.start()
-    try:
-        yield made, server, f"127.0.0.1:{port}"
-    finally:
-        await server.stop(0)
-
-
-async def infer(client: InferenceClient) -> InferResult:
-    ones = {"x": np.ones((1, 1), np.float32)}
-    return await client.infer("model", ones, deadline=Deadline.after(20))
 
 
 async def both_used(client: InferenceClient, *pods: Pod) -> None:
