@@ -17,6 +17,7 @@ REQUEST_ID_HEADER = "x-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 _NO_TRACE = "0" * 32
+_TRACESTATE_CHARS = 512
 
 
 class Priority(IntEnum):
@@ -60,7 +61,7 @@ class RequestContext:
         priority: the most urgent class that the credential and the caller allow.
         deadline: the caller's deadline, None when it gave none.
         traceparent: W3C header as received; empty when absent or malformed.
-        tracestate: W3C vendor header as received.
+        tracestate: W3C vendor header as received, its first members up to 512 characters.
         stages: stage timings so far, for the access line.
         facts: small extra facts for the access line (counts, codes, style version).
     """
@@ -133,5 +134,12 @@ def from_metadata(
         method=method.lstrip("/"),
         deadline=None if time_remaining is None else Deadline.after(time_remaining),
         traceparent=traceparent,
-        tracestate=found.get("tracestate", "")[:512] if traceparent else "",
+        tracestate=_whole_members(found.get("tracestate", "")) if traceparent else "",
     )
+
+
+def _whole_members(tracestate: str) -> str:
+    """Return as many members as may be sent on; half of one would be a wrong value."""
+    if len(tracestate) <= _TRACESTATE_CHARS:
+        return tracestate
+    return tracestate[: _TRACESTATE_CHARS + 1].rpartition(",")[0]

@@ -121,10 +121,14 @@ class OperationsServer:
             return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"no embedded server\n"
         try:
             with urllib.request.urlopen(url, timeout=_TRITON_TIMEOUT_S) as answer:  # noqa: S310 - scheme checked
-                body: bytes = answer.read(_TRITON_LIMIT_BYTES)
+                body: bytes = answer.read(_TRITON_LIMIT_BYTES + 1)
                 content_type = answer.headers.get("Content-Type") or "text/plain; version=0.0.4"
         except (urllib.error.URLError, TimeoutError, OSError):
             text = b"the embedded server does not answer\n"
+            return HTTPStatus.BAD_GATEWAY, "text/plain; charset=utf-8", text
+        if len(body) > _TRITON_LIMIT_BYTES:
+            # Cut somewhere, the last number could be a wrong one.
+            text = b"the embedded server's metrics are too long\n"
             return HTTPStatus.BAD_GATEWAY, "text/plain; charset=utf-8", text
         if "version=" not in content_type:
             # Triton names no exposition version, and Prometheus 3 refuses a bare text/plain.

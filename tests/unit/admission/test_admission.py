@@ -13,6 +13,9 @@ from headshot.telemetry.context import Priority
 from headshot.telemetry.metrics import Metrics
 from prometheus_client import CollectorRegistry
 
+# Clocks stand still here, so that work which should have been refused would wait for ever.
+pytestmark = pytest.mark.timeout(20)
+
 BATCH = Priority.BATCH
 INTERACTIVE = Priority.INTERACTIVE
 

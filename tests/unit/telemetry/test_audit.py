@@ -108,6 +108,25 @@ def test_rotation_starts_a_new_file_in_the_same_chain(tmp_path: Path) -> None:
     assert verdict.records == 1
 
 
+@pytest.mark.parametrize(
+    ("fsync", "expected"),
+    [(Fsync.ALWAYS, [1, 2, 3, 4]), (Fsync.INTERVAL, [0, 1, 1, 2]), (Fsync.NEVER, [0, 0, 0, 0])],
+)
+def test_records_reach_the_disk_as_often_as_was_asked(
+    fsync: Fsync, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, synced = [100.0], list[int]()
+    log = AuditLog(tmp_path / "audit", fsync=fsync, interval_s=2, clock=lambda: now[0])
+    monkeypatch.setattr("headshot.telemetry.audit.os.fsync", synced.append)
+    counts = []
+    for _ in range(4):
+        now[0] += 1
+        log.append(RECORD)
+        counts.append(len(synced))
+    log.close()
+    assert counts == expected
+
+
 def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
     written(tmp_path / "audit", 1)
     assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o600

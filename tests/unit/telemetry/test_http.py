@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -139,7 +140,9 @@ class TritonMetrics(BaseHTTPRequestHandler):
         pass
 
 
-def test_the_embedded_servers_metrics_pass_through_with_a_version() -> None:
+@contextmanager
+def passing_on() -> Iterator[tuple[OperationsServer, list[str | None]]]:
+    """Serve the metrics of a Triton that runs for the length of the block; its address can change."""
     triton = HTTPServer(("127.0.0.1", 0), TritonMetrics)
     thread = threading.Thread(target=triton.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -149,17 +152,34 @@ def test_the_embedded_servers_metrics_pass_through_with_a_version() -> None:
     )
     server.start()
     try:
-        status, content_type, body = get(server.port, "/metrics/triton")
-        assert (status, body) == (200, b"nv_inference_count 3\n")
-        assert "version=0.0.4" in content_type
+        yield server, url
     finally:
         triton.shutdown()
         triton.server_close()
         thread.join()
-    assert get(server.port, "/metrics/triton")[0] == 502
-    url[0] = None
-    assert get(server.port, "/metrics/triton")[0] == 404
-    server.stop()
+        server.stop()
+
+
+def test_the_embedded_servers_metrics_pass_through_with_a_version() -> None:
+    with passing_on() as (server, url):
+        status, content_type, body = get(server.port, "/metrics/triton")
+        assert (status, body) == (200, b"nv_inference_count 3\n")
+        assert "version=0.0.4" in content_type
+        url[0] = "http://127.0.0.1:9/metrics"
+        assert get(server.port, "/metrics/triton")[0] == 502
+        url[0] = None
+        assert get(server.port, "/metrics/triton")[0] == 404
+
+
+def test_more_metrics_than_are_passed_on_are_refused_and_not_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with passing_on() as (server, _):
+        monkeypatch.setattr("headshot.telemetry.http._TRITON_LIMIT_BYTES", 21)
+        assert get(server.port, "/metrics/triton")[0] == 200
+        monkeypatch.setattr("headshot.telemetry.http._TRITON_LIMIT_BYTES", 20)
+        status, _, body = get(server.port, "/metrics/triton")
+        assert (status, b"nv_" in body) == (502, False)
 
 
 def test_a_loop_that_stops_beating_fails_liveness() -> None:
@@ -191,3 +211,23 @@ async def test_the_heartbeat_records_the_loops_lag() -> None:
     task.cancel()
     name = "headshot_event_loop_lag_seconds_count"
     assert (metrics.registry.get_sample_value(name) or 0) >= 2
+
+
+async def test_only_what_a_beat_is_late_counts_as_lag() -> None:
+    metrics = Metrics(CollectorRegistry())
+    beaten = asyncio.Event()
+    # Made, begun; a beat in time, looked at and noted; one that is 0.3 s late.
+    times = [100.0, 100.0, 100.05, 100.05, 100.4, 100.4]
+
+    def clock() -> float:
+        if len(times) == 1:
+            beaten.set()
+            return times[0]
+        return times.pop(0)
+
+    task = asyncio.create_task(LoopHeartbeat(metrics, interval_s=0.05, clock=clock).run())
+    async with asyncio.timeout(5):
+        await beaten.wait()
+    task.cancel()
+    name = "headshot_event_loop_lag_seconds_sum"
+    assert metrics.registry.get_sample_value(name) == pytest.approx(0.3)

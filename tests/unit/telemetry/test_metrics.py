@@ -31,10 +31,10 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
     return metrics.registry.get_sample_value(f"headshot_{name}", labels)
 
 
-def in_request(tenant: str = "anonymous", traceparent: str = "") -> contextvars.Context:
+def in_request(traceparent: str = "", request_id: str = "req-1") -> contextvars.Context:
     copied = contextvars.copy_context()
     request = request_context.RequestContext(
-        request_id="req-1", method="s/M", tenant=tenant, traceparent=traceparent
+        request_id=request_id, method="s/M", traceparent=traceparent
     )
     copied.run(request_context.activate, request)
     return copied
@@ -152,6 +152,16 @@ def test_every_series_has_the_prefix_and_a_help_text(metrics: Metrics) -> None:
     assert len(families) > 35
     assert all(family.name.startswith("headshot_") for family in families)
     assert all(family.documentation.endswith(".") for family in families)
+
+
+def test_an_exemplar_that_would_be_too_long_keeps_the_trace(metrics: Metrics) -> None:
+    trace = in_request(f"00-{TRACE}-00f067aa0ba902b7-01", request_id="x" * 79)
+    assert trace.run(exemplar) == {"trace_id": TRACE}
+    shorter = in_request(f"00-{TRACE}-00f067aa0ba902b7-01", request_id="x" * 78)
+    assert shorter.run(exemplar) == {"request_id": "x" * 78, "trace_id": TRACE}
+    assert in_request(request_id="x" * 119).run(exemplar) is None
+    for copied in (trace, shorter):  # the library refuses longer ones, and with them the value
+        copied.run(metrics.observe_stage, "matte", 0.0, 0.0, 0.1)
 
 
 def test_outside_a_request_there_is_no_exemplar() -> None:

@@ -112,3 +112,19 @@ def test_a_good_request_id_deadline_and_trace_are_kept() -> None:
 @pytest.mark.parametrize("sent", ["junk", f"00-{'0' * 32}-{SPAN}-01", PARENT.upper()])
 def test_a_malformed_trace_header_is_ignored(sent: str) -> None:
     assert from_metadata("/s/M", [("traceparent", sent)], None).trace_id == ""
+
+
+def test_a_long_tracestate_is_cut_between_its_members() -> None:
+    def kept(sent: str) -> str:
+        return from_metadata("/s/M", [("traceparent", PARENT), ("tracestate", sent)], None).tracestate
+
+    exact = f"a={'x' * 254},b={'y' * 253}"
+    assert len(exact) == 512
+    assert kept(exact) == exact
+    assert kept(f"{exact},c=1") == exact
+    assert kept(f"{exact}y") == f"a={'x' * 254}"
+    assert kept(f"a={'x' * 600}") == ""
+
+
+def test_a_tracestate_without_its_trace_is_dropped() -> None:
+    assert from_metadata("/s/M", [("tracestate", "vendor=1")], None).tracestate == ""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 from headshot.deadline import Deadline
+from headshot.errors import DeadlineError, ModelExecutionError
 from headshot.triton import shared_memory
 from headshot.triton.client import InferenceClient
 from headshot.triton.endpoints import Endpoint, ProbeSettings
@@ -70,11 +72,12 @@ async def test_what_is_set_aside_is_wiped_each_minute_and_still_kept_from_others
 
 
 class SlowServer(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Writes its output where it was asked to and never answers."""
+    """Writes its output where it was asked to and never answers, or with a failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fails: bool = False) -> None:
         self.folder = Path("/dev/shm")
         self.key = ""
+        self.fails = fails
         self.written = asyncio.Event()
 
     async def SystemSharedMemoryRegister(self, request, context):
@@ -86,28 +89,50 @@ class SlowServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             segment.seek(request.outputs[0].parameters["shared_memory_offset"].int64_param)
             segment.write(b"p" * 90_000)
         self.written.set()
+        if self.fails:
+            await context.abort(grpc.StatusCode.INTERNAL, "out of memory")
         await asyncio.sleep(60)
+
+
+@asynccontextmanager
+async def serving(triton: SlowServer) -> AsyncIterator[tuple[InferenceClient, SharedMemoryPool]]:
+    """Serve for the length of the block; yield a client and its memory."""
+    server = grpc.aio.server()
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        async with InferenceClient([address]) as client:
+            assert client.shared_memory is not None
+            client.set_contract("upscaler", lambda _inputs: {"image": _SPEC})
+            yield client, client.shared_memory
+    finally:
+        await server.stop(None)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_output_of_a_failed_call_is_kept_from_others_unless_the_server_has_ended_it(
+    *, fails: bool
+) -> None:
+    async with serving(SlowServer(fails=fails)) as (client, pool):
+        with pytest.raises(ModelExecutionError if fails else DeadlineError):
+            await client.infer("upscaler", {}, deadline=Deadline.after(20 if fails else 0.3))
+        assert any_pixels(pool) is not fails
+        block = pool.take(90_000)
+        assert block is not None
+        assert (block.offset == 0) is fails
 
 
 async def test_a_client_without_further_calls_wipes_the_output_of_one_that_was_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shared_memory, "_QUARANTINE_S", 0.3)
-    triton, server = SlowServer(), grpc.aio.server()
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(triton, server)
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    try:
-        async with InferenceClient([address]) as client, asyncio.timeout(20):
-            pool = client.shared_memory
-            assert pool is not None
-            client.set_contract("upscaler", lambda _inputs: {"image": _SPEC})
-            call = asyncio.create_task(client.infer("upscaler", {}, deadline=Deadline.after(30)))
-            await triton.written.wait()
-            call.cancel()
-            await asyncio.wait([call])
-            assert any_pixels(pool)
-            while any_pixels(pool):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-    finally:
-        await server.stop(None)
+    triton = SlowServer()
+    async with serving(triton) as (client, pool), asyncio.timeout(20):
+        call = asyncio.create_task(client.infer("upscaler", {}, deadline=Deadline.after(30)))
+        await triton.written.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        assert any_pixels(pool)
+        while any_pixels(pool):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

@@ -179,3 +179,13 @@ def test_an_input_that_nothing_fills_is_refused_at_start(studio: Descriptions) -
     good = studio["denoiser"]
     studio["denoiser"] = replace(good, inputs={**good.inputs, "mask": spec(np.float16, 1, 64, 64)})
     assert "mask" in refused(studio).message
+
+
+def test_a_canvas_that_the_latent_grid_does_not_cover_is_refused_at_start(
+    studio: Descriptions,
+) -> None:
+    grid = spec(np.float16, 4, 73, 73)  # 73 times 7 are 511 of 512 pixels
+    good = with_parameter(studio["denoiser"], "latent_factor", "7")
+    inputs = {**good.inputs, "sample": grid}
+    studio["denoiser"] = replace(good, inputs=inputs, outputs={"prediction": grid})
+    assert refused(studio).metadata["field"] == "canvas"

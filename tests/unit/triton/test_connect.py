@@ -132,6 +132,25 @@ async def test_a_wrong_model_is_told_though_another_server_is_not_there_yet(tmp_
             )
 
 
+async def test_servers_whose_models_differ_are_refused_at_start(tmp_path: Path) -> None:
+    first, second = Triton(tmp_path / "first"), Triton(tmp_path / "second")
+    second.configs["identity_encoder"].parameters["match_threshold"].string_value = "0.9"
+    async with running(first) as one, running(second) as other:
+        with pytest.raises(ModelContractError, match=f"{other} differ"):
+            await connect(lambda: InferenceClient([one, other]), Deadline.after(30), wait=True)
+
+
+async def test_a_server_that_could_not_be_read_is_out_of_use_from_the_start(tmp_path: Path) -> None:
+    triton = Triton(tmp_path)
+    late = await free_address(triton)
+    async with running(triton) as address:
+        client, _ = await connect(
+            lambda: InferenceClient([late, address]), Deadline.after(30), wait=True
+        )
+        assert [endpoint.healthy for endpoint in client.endpoints] == [False, True]
+        await client.close()
+
+
 async def test_a_server_that_comes_later_gets_work_only_if_its_models_are_the_same(
     tmp_path: Path,
 ) -> None:
