@@ -20,7 +20,7 @@ SPACE := $(subst ,, )
 TRITON_INSTALLED := $(subst $(SPACE),\ ,$(HEADSHOT_CACHE))/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-train headshot serve test test-all chaos lint proto bench loadtest soak gallery export test-training evaluate evaluate-folders studio-check lock audit clean
+.PHONY: help setup setup-train headshot serve test test-privacy test-all chaos lint proto bench loadtest soak gallery export test-training evaluate evaluate-folders studio-check lock audit clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ serve: setup  ## Serve on 127.0.0.1:8051 with an embedded Triton (ARGS="--port 9
 
 test: setup  ## All fast tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-privacy: setup  ## After a run of everything nothing of a photo is in the logs or on the disk
+	@$(BIN)/python -m pytest -m 'not chaos' tests/integration/operations/test_privacy.py $(ARGS)
 
 test-all: setup  ## All tests, the slow ones too
 	@$(BIN)/python -m pytest -m 'not chaos' $(ARGS)

@@ -121,6 +121,19 @@ def test_the_audit_looks_at_every_pinned_file(checkout: Path) -> None:
     }
 
 
+def test_continuous_integration_guards_what_happens_to_photos(checkout: Path) -> None:
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    targets = [line.removeprefix("make ") for line in lines if line.startswith("make ")]
+    assert "test-privacy" in targets
+    make(checkout, "-n", *targets)  # all of them are there
+    make(checkout, "setup")
+    told = make(checkout, "test-privacy")
+    # Those tests are slow ones, which pytest leaves out unless it is told otherwise.
+    assert told[told.index("pytest") + 1 :] == [
+        *("-m", "not chaos", "tests/integration/operations/test_privacy.py")
+    ]
+
+
 @pytest.mark.parametrize(
     "file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name
 )

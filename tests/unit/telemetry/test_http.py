@@ -142,7 +142,7 @@ class TritonMetrics(BaseHTTPRequestHandler):
 
 @contextmanager
 def passing_on() -> Iterator[tuple[OperationsServer, list[str | None]]]:
-    """Serve the metrics of a Triton that runs for the length of the block; its address can change."""
+    """Hand on the metrics of a Triton for the length of the block; its address can be changed."""
     triton = HTTPServer(("127.0.0.1", 0), TritonMetrics)
     thread = threading.Thread(target=triton.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

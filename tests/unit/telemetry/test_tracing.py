@@ -116,7 +116,8 @@ def test_a_malformed_trace_header_is_ignored(sent: str) -> None:
 
 def test_a_long_tracestate_is_cut_between_its_members() -> None:
     def kept(sent: str) -> str:
-        return from_metadata("/s/M", [("traceparent", PARENT), ("tracestate", sent)], None).tracestate
+        metadata = [("traceparent", PARENT), ("tracestate", sent)]
+        return from_metadata("/s/M", metadata, None).tracestate
 
     exact = f"a={'x' * 254},b={'y' * 253}"
     assert len(exact) == 512

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -16,13 +15,12 @@ QUICK = ProbeSettings(interval_s=0.01)
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The endpoints' clock, which only the test moves."""
     now = [100.0]
-    monkeypatch.setattr(
-        "headshot.triton.endpoints.time", SimpleNamespace(monotonic=lambda: now[0])
-    )
-    yield now
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("headshot.triton.endpoints.time", clock)
+    return now
 
 
 async def test_an_endpoint_that_breaks_again_and_again_is_left_alone_for_longer(
