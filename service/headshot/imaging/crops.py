@@ -35,6 +35,8 @@ _LINE_MOVED = 0.06
 """Of the height: an eye line this far from the one wanted is told."""
 _UNSEEN = 0.003
 """Of the height: less of a breach or a cut is not seen."""
+_STEP = 0.006
+"""Of the height: half a step of the grid over the eye line."""
 _HEAD_LARGER = 1.15
 """A head this many times as large as asked for, and as in the square, is told."""
 
@@ -132,11 +134,20 @@ def _limits(alpha: F32, frame: PortraitFrame) -> _Limits:
         right=np.r_[np.inf, np.minimum.accumulate(right)],
         # A few pixels of cut hair are a strand, not a flat head.
         top=float(top_row[cut_top].max()) if cut_top.sum() > 0.12 * face.scale else -np.inf,
-        bottom=float(low_row[cut_low].min() + 1) if cut_low.any() else float(canvas),
+        bottom=_lowest(low_row[cut_low], canvas),
         crown=float(filled[0]) if filled.size else face.crown_y,
         head_left=float(sides[0]) if sides.size else face.eyes[0] - half,
         head_right=float(sides[-1] + 1) if sides.size else face.eyes[0] + half,
     )
+
+
+def _lowest(rows: NDArray[np.int64], canvas: int) -> float:
+    """Return the lower edge of what may be shown of a person who is cut at these rows."""
+    if rows.size == 0:
+        return float(canvas)
+    last = int(rows.min())
+    # Within the canvas `limit_to_photo` takes the photo's last row and the one before.
+    return float(last + 1 if last == canvas - 1 else last - 1)
 
 
 def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
@@ -162,10 +173,10 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     height, line, shift = (g.ravel() for g in np.meshgrid(heights, lines, steps, indexing="ij"))
     width = height * ratio
     y0 = face.eyes[1] - line * height
-    if raised:
+    if raised or limits.bottom < canvas:
         # The grid's steps seldom end at the photo's lower edge: what is a hair below moves up.
         over = y0 + height - limits.bottom
-        y0 = np.where((over > 0) & (over <= 0.003 * height), y0 - over, y0)
+        y0 = np.where((over > 0) & (over <= _STEP * height), y0 - over, y0)
     y1 = y0 + height
     middle = (face.eyes[0] + face.mouth[0]) / 2
     x0 = middle - (0.5 + shift) * width
@@ -179,9 +190,11 @@ def _search(frame: PortraitFrame, limits: _Limits, ratio: float) -> Crop:
     }
     margin = _MARGIN * height
     room_above = limits.crown - y0 if not np.isfinite(limits.top) else np.full_like(y0, np.inf)
+    # Below the chin only what the photo shows: a strip of ground under a bust lets it float.
+    low_enough = np.minimum(face.chin_y + 2 * margin, max(limits.bottom, face.chin_y))
     cut = (
         np.maximum(margin - room_above, 0)
-        + np.maximum(face.chin_y + 2 * margin - y1, 0)
+        + np.maximum(low_enough - y1, 0)
         + np.maximum(x0 + margin - limits.head_left, 0)
         + np.maximum(limits.head_right + margin - x1, 0)
     ) / height

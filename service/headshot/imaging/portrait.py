@@ -29,6 +29,10 @@ from headshot.imaging.framing_model import (
 _CROWN_ALLOWANCE = 0.35
 """Face units of hair above the average crown that an unmatted plan leaves room for."""
 _HIGHEST_HAIR = 3.0
+_HAIR_LOST = 0.25
+"""What hair that a photo shows costs when it is cut, over what a cut that the photo shows costs."""
+_TOLD = 0.02
+"""Of the side: from here on lost hair is told."""
 
 
 def plan_portrait(
@@ -212,7 +216,10 @@ def _search(
         + spec.hold * ((np.log(ideal / side) > 0.009) + 1.0 * (abs(line - spec.eye_line) > 0.009))
         + (shift / 0.05) ** 2
         + ((roll - wanted_roll) / 4.0) ** 2
-        + sum(200.0 * (v > 0.002) + 4000.0 * v for v in worst.values())
+        + sum(
+            (_HAIR_LOST if name == "hair" else 1.0) * (200.0 * (v > 0.002) + 4000.0 * v)
+            for name, v in worst.items()
+        )
     )
     best = int(np.argmin(cost))
     return _Plan(
@@ -269,6 +276,8 @@ def _violations(
     crown = line - (face.eyes[1] - edges.crown) / side
     # Hair that the photo itself cuts may reach the canvas's edge; whole hair keeps its margin.
     out["crown"] = zero if edges.top else np.maximum(spec.top_margin - crown, 0)
+    # Cut once, it should not be cut again, but for a team's one eye line and head size.
+    out["hair"] = np.maximum(-crown, 0) if edges.top and not spec.hold else zero
     chin = line + (face.chin_y - face.eyes[1]) / side
     out["chin"] = np.maximum(chin - 0.94, 0)
     return out
@@ -299,7 +308,10 @@ def _notes(
     left = edges.left is not None and 0.5 * ideal > face.eyes[0]
     right = edges.right is not None and 0.5 * ideal > size[0] - face.eyes[0]
     for short, note in (
-        (above and edges.top, FrameNote.PHOTO_TOO_TIGHT_TOP),
+        (
+            (above and edges.top) or plan.violations["hair"] > _TOLD,
+            FrameNote.PHOTO_TOO_TIGHT_TOP,
+        ),
         (below, FrameNote.PHOTO_TOO_TIGHT_BOTTOM),
         (left, FrameNote.PHOTO_TOO_TIGHT_LEFT),
         (right, FrameNote.PHOTO_TOO_TIGHT_RIGHT),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from headshot.imaging import framing, framing_model
-from headshot.imaging.framing import EdgeTouch, FrameNote, FramingSpec
+from headshot.imaging.framing import EdgeTouch, FrameNote, FramingSpec, PortraitFrame
 
 from tests.unit.craft import material
 
@@ -20,6 +20,46 @@ def landmarks_at(
 
 
 FREE = EdgeTouch(top=False, left=None, right=None, crown=600.0)
+
+
+def photo_top(frame: PortraitFrame, landmarks: np.ndarray) -> float:
+    """Return the canvas row at which the photo begins above the face."""
+    return float(frame.matrix[1] @ (float(landmarks[:2, 0].mean()), 0.0, 1.0))
+
+
+@pytest.mark.parametrize("eyes", [390.0, 420.0, 450.0])
+def test_hair_that_ends_at_the_photos_top_is_not_cut_again(eyes: float) -> None:
+    points = landmarks_at(500, eyes, 150)
+    touch = EdgeTouch(top=True, left=None, right=None, crown=0.0)
+    frame = framing.plan_portrait(points, None, (1000, 1200), touch=touch)
+    assert photo_top(frame, points) == pytest.approx(0, abs=6)
+
+
+def test_a_team_keeps_its_eye_line_where_hair_ends_at_the_photos_top() -> None:
+    points = landmarks_at(500, 450, 150)
+    touch = EdgeTouch(top=True, left=None, right=None, crown=0.0)
+    spec = FramingSpec(hold=8.0)
+    frame = framing.plan_portrait(points, None, (1000, 1200), spec, touch=touch)
+    assert frame.face.eyes[1] / 640 == pytest.approx(spec.eye_line, abs=0.01)
+    assert photo_top(frame, points) < -6
+
+
+@pytest.mark.parametrize("aspect", ["1:1", "4:5", "2:3"])
+def test_no_strip_of_ground_is_shown_under_a_bust_that_the_photo_cuts(aspect: str) -> None:
+    # A tilted head that fills a photo which ends just below the chin.
+    points = np.array([[389, 545], [621, 515], [525, 665], [433, 765], [639, 739]], np.float32)
+    touch = EdgeTouch(top=False, left=None, right=912.0, crown=28.0)
+    frame = framing.plan_portrait(points, None, (1024, 1024), touch=touch)
+    face = frame.face
+    alpha = np.zeros((640, 640), np.float32)
+    axes = (round(1.05 * face.scale), round(1.75 * face.scale))
+    middle = (round(face.eyes[0]), round(face.eyes[1]))
+    cv2.ellipse(alpha, middle, axes, 0, 0, 360, 1.0, -1)
+    alpha[round(face.chin_y) :, 60:] = 1.0
+    alpha = framing.limit_to_photo(alpha, frame)
+    last = int(np.flatnonzero(alpha[:, middle[0]] > 0.5)[-1])
+    assert last < 639
+    assert framing.plan_crop(frame, alpha, aspect).y1 <= last + 1.0
 
 
 def test_a_roomy_photo_gets_exactly_the_composition_asked_for() -> None:
