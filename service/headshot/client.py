@@ -29,6 +29,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from headshot import team_call
 from headshot.deadline import Deadline
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import headshot_service_pb2_grpc, photo_pb2
@@ -55,7 +56,7 @@ class HeadshotCallError(Exception):
         retry_after_s: when a repeat makes sense, None where it does not.
     """
 
-    def __init__(self, error: grpc.aio.AioRpcError) -> None:
+    def __init__(self, error: Any) -> None:  # an RpcError that is a call, of either kind of stub
         super().__init__(error.details())
         self.code = error.code()
         self.message = error.details() or ""
@@ -92,8 +93,8 @@ class HeadshotCallError(Exception):
         return f"{self.reason or self.code.name}: {self.message}{fields}"
 
 
-def _details(error: grpc.aio.AioRpcError) -> Sequence[Any]:
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+def _details(error: Any) -> Sequence[Any]:
+    status = rpc_status.from_call(error)
     return status.details if status is not None else ()
 
 
@@ -152,6 +153,7 @@ class AsyncHeadshotClient:
         team_timeout_s: float = 600.0,
         retry: RetryPolicy | None = None,
     ) -> None:
+        self._target, self._credentials = target, credentials
         self._channel = (
             grpc.aio.insecure_channel(target, options=_CHANNEL_OPTIONS)
             if credentials is None
@@ -161,6 +163,7 @@ class AsyncHeadshotClient:
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._timeout_s = timeout_s
         self._team_timeout_s = team_timeout_s
+        self._team_channel: grpc.Channel | None = None
         self._retry = retry or RetryPolicy()
 
     async def __aenter__(self) -> AsyncHeadshotClient:
@@ -173,6 +176,8 @@ class AsyncHeadshotClient:
         trace: TracebackType | None,
     ) -> None:
         await self._channel.close(None)
+        if self._team_channel is not None:
+            self._team_channel.close()
 
     async def _unary(self, method: Any, request: Any, timeout_s: float | None) -> Any:
         deadline = Deadline.after(timeout_s or self._timeout_s)
@@ -277,33 +282,29 @@ class AsyncHeadshotClient:
     ) -> AsyncGenerator[pb.CreateHeadshotsResponse, None]:
         """Make a team's headshots; yields each outcome as it comes. Never retried.
 
-        What iterating over `items` raises ends the call and is raised here.
+        `items` are iterated over on another thread. What that raises ends the call and is raised
+        here.
         """
-        failed: list[Exception] = []
-
-        async def messages() -> AsyncIterator[pb.CreateHeadshotsRequest]:
-            yield pb.CreateHeadshotsRequest(settings=settings)
-            try:
-                for item in items:
-                    yield pb.CreateHeadshotsRequest(item=item)
-            except Exception as error:
-                failed.append(error)  # gRPC itself only cancels the call
-                raise
-
-        call = self.stub.CreateHeadshots(
-            messages(), timeout=timeout_s or self._team_timeout_s, metadata=self._metadata
+        if self._team_channel is None:
+            self._team_channel = (
+                grpc.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+                if self._credentials is None
+                else grpc.secure_channel(self._target, self._credentials, options=_CHANNEL_OPTIONS)
+            )
+        outcomes = team_call.outcomes(
+            self._team_channel,
+            settings,
+            items,
+            timeout_s or self._team_timeout_s,
+            self._metadata,
         )
         try:
-            async for response in call:
-                yield response
-        except asyncio.CancelledError:
-            if failed:
-                raise failed[0] from None
-            raise
-        except grpc.aio.AioRpcError as error:
+            async for outcome in outcomes:
+                yield outcome
+        except grpc.RpcError as error:
             raise HeadshotCallError(error) from None
         finally:
-            call.cancel()
+            await outcomes.aclose()
 
     async def list_styles(self, timeout_s: float | None = None) -> pb.ListStylesResponse:
         """List the style guides."""

@@ -101,6 +101,19 @@ def concerning(field: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def within(field: str) -> Iterator[None]:
+    """Have the fields that a bad request's error names lie within this one, by its proto path."""
+    try:
+        yield
+    except InvalidRequestError as error:
+        error.violations = tuple(
+            FieldViolation(f"{field}.{violation.field}", violation.description)
+            for violation in error.violations
+        )
+        raise
+
+
 class UnauthenticatedError(HeadshotError):
     """No credentials, or credentials that are not known."""
 

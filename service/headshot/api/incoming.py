@@ -35,7 +35,7 @@ class Incoming(Generic[M]):
 
         Raises:
             StalledError: STREAM_IDLE.
-            StoppingError: the service stops, and nothing was under way.
+            StoppingError: the service stops; a message that comes meanwhile is not taken.
         """
         reading: asyncio.Future[M | None] = asyncio.ensure_future(anext(self._messages, None))
         stopping = asyncio.ensure_future(self._draining.wait())
@@ -48,7 +48,10 @@ class Incoming(Generic[M]):
                 if not stopping.done():
                     awaited.append(stopping)
                 await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            return reading.result()
+            message = reading.result()
+            if message is not None and self._draining.is_set():
+                raise self._stopping()
+            return message
         finally:
             for task in (reading, stopping):
                 task.cancel()
@@ -57,9 +60,13 @@ class Incoming(Generic[M]):
     def _limit(self, idle_s: float) -> float:
         return min(idle_s, _DRAIN_IDLE_S) if self._draining.is_set() else idle_s
 
+    @staticmethod
+    def _stopping() -> StoppingError:
+        return StoppingError("the service stops; send what is left in a new call")
+
     def _silence(self, idle_s: float) -> StalledError | StoppingError:
         if self._draining.is_set():
-            return StoppingError("the service stops; send what is left in a new call")
+            return self._stopping()
         return StalledError(
             f"nothing came for {idle_s:.0f} s; end the stream when there is no more to send",
             reason="STREAM_IDLE",

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from headshot.api import costs, parse, present, status
@@ -14,7 +15,15 @@ from headshot.api.incoming import Incoming
 from headshot.api.session import Context, Sessions
 from headshot.api.templates import Templates
 from headshot.api.validation import validate
-from headshot.errors import FieldViolation, InvalidRequestError
+from headshot.deadline import Deadline
+from headshot.errors import (
+    FieldViolation,
+    InvalidRequestError,
+    OverloadedError,
+    StoppingError,
+    within,
+)
+from headshot.pipeline.call import Call
 from headshot.pipeline.requests import HeadshotOptions, HeadshotRequest
 from headshot.pipeline.service import Pipeline
 from headshot.pipeline.team import TeamLook, TeamMember
@@ -82,8 +91,11 @@ class TeamRpc:
         incoming = Incoming(requests, self._draining)
         desk = _Desk()
         settings = await self._settings(incoming, desk)
-        # An unknown style fails the call.
-        self._pipeline.style(parse.options(settings.options), "settings.options")
+        # What nobody's headshot could be made with fails the call, before photos are sent.
+        with within("settings"):
+            await self._pipeline.check_options(
+                self._sessions.deadline(context), parse.options(settings.options)
+            )
         look = TeamLook()
         reader = asyncio.ensure_future(self._read(incoming, context, settings, look, desk))
         try:
@@ -145,28 +157,32 @@ class TeamRpc:
             self._put(desk, outcome)
 
         wrong: Exception | None = None
-        async with asyncio.TaskGroup() as group:
-            try:
-                place = 0
-                await desk.slots.acquire()
-                while (message := await incoming.next(_IDLE_S, desk.quiet_s)) is not None:
-                    if message.WhichOneof("message") == "settings":
-                        raise InvalidRequestError(
-                            "settings may only come first",
-                            violations=[FieldViolation("settings", "is in a further message")],
-                        )
-                    desk.opened()
-                    item, identifier = message.item, _identifier(call_id, place)
-                    if item.item_id in seen:
-                        self._put(desk, _used_before(item.item_id, identifier))
-                    else:
-                        seen.add(item.item_id)
-                        group.create_task(one(item, identifier, look.join(item.item_id)))
-                    place += 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                try:
+                    place = 0
                     await desk.slots.acquire()
-            except Exception as error:
-                wrong = error
-        desk.outcomes.put_nowait(wrong)
+                    while (message := await incoming.next(_IDLE_S, desk.quiet_s)) is not None:
+                        if message.WhichOneof("message") == "settings":
+                            raise InvalidRequestError(
+                                "settings may only come first",
+                                violations=[FieldViolation("settings", "is in a further message")],
+                            )
+                        desk.opened()
+                        item, identifier = message.item, _identifier(call_id, place)
+                        if item.item_id in seen:
+                            self._put(desk, _used_before(item.item_id, identifier))
+                        else:
+                            seen.add(item.item_id)
+                            group.create_task(one(item, identifier, look.join(item.item_id)))
+                        place += 1
+                        await desk.slots.acquire()
+                except Exception as error:
+                    wrong = error
+        except ExceptionGroup as failures:  # of telling an item's failure; the call has an end
+            wrong = failures
+        finally:
+            desk.outcomes.put_nowait(wrong)
 
     def _put(self, desk: _Desk, outcome: pb.CreateHeadshotsResponse) -> None:
         """Count an item's outcome and leave it for the caller."""
@@ -185,14 +201,8 @@ class TeamRpc:
         """Return one item's result."""
         consent = item.consent_reference or settings.consent_reference
         validate(item)
-        async with self._sessions.work(
-            context,
-            item,
-            identifier,
-            request_context.current(),
-            Priority.BATCH,
-            costs.headshot(settings.options, len(item.photos)),
-        ) as call:
+        cost = costs.headshot(settings.options, len(item.photos))
+        async with self._admitted(context, item, identifier, cost) as call:
             self._sessions.check_consent(consent)
             async with self._audit.record(
                 "CreateHeadshots", call, consent, len(item.photos)
@@ -207,6 +217,42 @@ class TeamRpc:
         return pb.CreateHeadshotsResponse(
             item_id=item.item_id, result=message, team=present.team(result.team)
         )
+
+    @asynccontextmanager
+    async def _admitted(
+        self, context: Context, item: pb.TeamItem, identifier: str, cost: costs.Cost
+    ) -> AsyncIterator[Call]:
+        """Yield the item's call; who is refused for load asks again when that may help.
+
+        An item that is answered at once with "too many" makes room for the next one, which is
+        refused, too: a busy moment would lose a whole team. One that waits holds its sender up.
+
+        Raises:
+            OverloadedError: it cannot be before the deadline.
+            StoppingError: the service stops.
+        """
+        while True:
+            async with AsyncExitStack() as stack:
+                work = self._sessions.work(
+                    context, item, identifier, request_context.current(), Priority.BATCH, cost
+                )
+                try:
+                    call = await stack.enter_async_context(work)
+                except OverloadedError as error:
+                    await self._pause(error, self._sessions.deadline(context))
+                    continue
+                yield call
+                return
+
+    async def _pause(self, refused: OverloadedError, deadline: Deadline) -> None:
+        """Wait as long as a refusal asks for; raise it where that is not before the deadline."""
+        pause_s = refused.retry_after_s
+        if pause_s is None or pause_s >= deadline.remaining():
+            raise refused
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._draining.wait()
+                raise StoppingError("the service stops; send this item in a new call")
 
     def _failed(
         self, item: pb.TeamItem, identifier: str, error: BaseException
@@ -233,6 +279,7 @@ def _used_before(item_id: str, identifier: str) -> pb.CreateHeadshotsResponse:
     """Return the outcome of an item whose name is taken; the first of that name goes on."""
     error = InvalidRequestError(
         "item_id must be unique in a call",
-        violations=[FieldViolation("item.item_id", "was used before")],
+        reason="ITEM_ID_USED",
+        violations=[FieldViolation("item_id", "was used before")],
     )
     return pb.CreateHeadshotsResponse(item_id=item_id, error=status.to_status(error, identifier))

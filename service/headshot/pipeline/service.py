@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.config import Settings
+from headshot.deadline import Deadline
 from headshot.errors import (
     FieldViolation,
     InvalidRequestError,
@@ -266,6 +267,19 @@ class Pipeline:
             verify.compare(self._engine, template, found), asked.reports[0], reports
         )
 
+    async def check_options(self, deadline: Deadline, options: HeadshotOptions) -> None:
+        """Check what headshots shall look like, whosoever they are; make nothing.
+
+        Raises:
+            InvalidRequestError: as for `create`, by the field's path from `options`.
+            DeadlineError: it passed.
+        """
+        style = self.style(options)
+        # On a thread: a wished background picture is decoded to be checked.
+        await self._engine.workers.run(
+            deadline, wishes.resolve, style, options, self._cmyk, self._limits
+        )
+
     async def check(self, call: Call, request: HeadshotRequest) -> None:
         """Check a request and the headers of its photos; make nothing.
 
@@ -276,9 +290,7 @@ class Pipeline:
             NoUsablePhotoError: none of several can; each is a field violation.
             StyleError, InvalidRequestError: as for `create`.
         """
-        style = self.style(request.options)
-        # On a thread: a wished background picture is decoded to be checked.
-        await self.off_loop(call, wishes.resolve, style, request.options, self._cmyk, self._limits)
+        await self.check_options(call.deadline, request.options)
         refused = []
         for photo in request.photos:
             try:

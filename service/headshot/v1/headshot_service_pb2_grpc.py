@@ -156,7 +156,10 @@ class HeadshotServiceServicer:
         """The same for a team: items may be sent at any time, results come as they finish, one bad item
         does not stop the rest. All items share one look. Each is batch work, whatever the caller's
         credential allows. The settings must come within a minute, and while no item is open another
-        one within ten: else the stream ends with ABORTED (STREAM_IDLE).
+        one within ten: else the stream ends with ABORTED (STREAM_IDLE). Settings that no headshot can
+        be made with end the call before any item. An item for which there is no room, or no quota, waits
+        for it, and the sender with it, until the deadline; one that waits when the service stops has the
+        error SERVICE_STOPPING, and the call ends with it: send those, and what was not taken, again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

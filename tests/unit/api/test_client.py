@@ -28,6 +28,7 @@ class Failing(headshot_service_pb2_grpc.HeadshotServiceServicer):
         self.error: errors.HeadshotError = errors.ModelUnavailableError("down")
         self.calls = 0
         self.answers_first = False
+        self.refused = "last"
         self.time_left = 0.0
 
     async def Matte(self, request, context):
@@ -44,8 +45,10 @@ class Failing(headshot_service_pb2_grpc.HeadshotServiceServicer):
     async def CreateHeadshots(self, requests, context):
         self.time_left = context.time_remaining()
         async for message in requests:
+            if self.refused == "settings":
+                await status.abort(context, self.error)
             if message.HasField("item"):
-                if message.item.item_id == "last":
+                if message.item.item_id == self.refused:
                     await status.abort(context, self.error)
                 yield pb.CreateHeadshotsResponse(item_id=message.item.item_id)
 
@@ -139,6 +142,21 @@ async def test_outcomes_of_a_team_that_came_before_an_error_are_not_lost(server)
             await asyncio.to_thread(call)
     assert came == ["one", "two"]
     assert servicer.time_left > 500  # Everybody's headshots take longer than one.
+
+
+@pytest.mark.parametrize("refused", ["settings", "person 3"])
+async def test_why_a_team_was_refused_is_told_whatever_was_still_being_sent(server, refused):
+    servicer, address = server
+    servicer.error = errors.StyleError("there is no such style", reason="STYLE_UNKNOWN")
+    servicer.refused = refused
+    people = [pb.TeamItem(item_id=f"person {k}", photos=[photo(b"x" * 300_000)]) for k in range(9)]
+    reasons = []
+    async with AsyncHeadshotClient(address) as client, asyncio.timeout(20):
+        for _ in range(20):
+            with pytest.raises(HeadshotCallError) as caught:
+                _ = [one async for one in client.create_headshots(pb.TeamSettings(), people)]
+            reasons.append(caught.value.reason)
+    assert set(reasons) == {"STYLE_UNKNOWN"}
 
 
 async def test_who_stops_reading_a_teams_outcomes_ends_the_call(server):

@@ -8,24 +8,31 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from google.rpc import error_details_pb2
+from headshot.api.admission import AdmissionController, AdmissionLimits
+from headshot.api.session import Sessions
 from headshot.api.team import TeamRpc, _identifier
 from headshot.errors import (
     DeadlineError,
     InvalidRequestError,
     ModelContractError,
+    NoUsablePhotoError,
     ProvenanceError,
 )
 from headshot.pipeline.requests import HeadshotRequest
 from headshot.pipeline.service import Pipeline
-from headshot.telemetry import logs
+from headshot.security.credentials import TenantQuota
+from headshot.telemetry import logs, tracing
 from headshot.v1 import headshot_service_pb2 as pb
-from headshot.v1 import photo_pb2
+from headshot.v1 import photo_pb2, style_pb2
 
 from tests.unit.api.parts import Caller, Parts
 
@@ -193,3 +200,107 @@ def test_items_of_one_call_have_ids_of_their_own_however_long_they_are():
     assert len(ids) == 50
     assert max(map(len, ids)) <= 48
     assert _identifier("team", 7) == "team.7"
+
+
+class Refusing(Pipeline):
+    """A pipeline whose work is a moment and finds nothing."""
+
+    async def create(self, *_: object) -> NoReturn:
+        await asyncio.sleep(0.01)
+        raise NoUsablePhotoError("none")
+
+
+def person(name: str) -> pb.CreateHeadshotsRequest:
+    photo = photo_pb2.Photo(data=b"no picture")
+    return pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id=name, photos=[photo]))
+
+
+def with_quota(parts: Parts, draining: asyncio.Event, quota: TenantQuota) -> TeamRpc:
+    limits = AdmissionLimits(permits=4, queue=64)
+    admission = AdmissionController(limits, parts.metrics, quota=lambda _: quota)
+    sessions = Sessions(parts.settings, admission, parts.metrics, tracing.configure(None))
+    pipeline = Refusing(parts.pipeline._engine, parts.settings)
+    return TeamRpc(pipeline, sessions, parts.templates, parts.audit, draining)
+
+
+async def reasons(team: TeamRpc, caller: Caller, count: int) -> Counter[str]:
+    """Return how often each reason came of so many people."""
+    found: Counter[str] = Counter()
+    people = map(person, map(str, range(count)))
+    async with asyncio.timeout(20), aclosing(team.serve(stream(SETTINGS, *people), caller)) as all_:
+        async for response in all_:
+            info = error_details_pb2.ErrorInfo()
+            assert response.error.details[0].Unpack(info)
+            found[info.reason] += 1
+    return found
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        TenantQuota(concurrency=8, rate_per_s=20, burst=2),
+        TenantQuota(concurrency=1, rate_per_s=1000, burst=1000),
+    ],
+    ids=["rate", "concurrency"],
+)
+async def test_a_team_beyond_the_quota_takes_longer_and_loses_nobody(parts, quota):
+    team = with_quota(parts, asyncio.Event(), quota)
+    assert await reasons(team, Caller(), 8) == {"NO_USABLE_PHOTO": 8}
+
+
+class Hurried(Caller):
+    """A caller whose deadline is near."""
+
+    def time_remaining(self) -> float | None:
+        return 2.0
+
+
+async def test_who_cannot_be_before_the_deadline_is_refused_with_the_reason(parts):
+    team = with_quota(parts, asyncio.Event(), TenantQuota(rate_per_s=0.01, burst=1))
+    found = await reasons(team, Hurried(), 3)
+    assert found == {"NO_USABLE_PHOTO": 1, "TENANT_RATE_EXCEEDED": 2}
+
+
+async def test_people_who_wait_for_the_quota_are_sent_away_when_the_service_stops(parts):
+    draining = asyncio.Event()
+    team = with_quota(parts, draining, TenantQuota(rate_per_s=0.1, burst=1))
+    asyncio.get_running_loop().call_later(0.2, draining.set)
+    begun = time.perf_counter()
+    found = await reasons(team, Caller(), 3)
+    assert found == {"NO_USABLE_PHOTO": 1, "SERVICE_STOPPING": 2}
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (
+            pb.HeadshotOptions(background=style_pb2.Background(colour="no colour")),
+            "settings.options.background.colour",
+        ),
+        (
+            pb.HeadshotOptions(renditions=[style_pb2.RenditionSpec(name="poster")]),
+            "settings.options.renditions[0]",
+        ),
+        (pb.HeadshotOptions(style_id="nobodys"), "settings.options.style_id"),
+    ],
+)
+async def test_settings_that_nobodys_headshot_could_have_end_the_call_before_anybodys_photo(
+    team, options, field
+):
+    settings = pb.CreateHeadshotsRequest(settings=pb.TeamSettings(options=options))
+    with pytest.raises(InvalidRequestError) as caught:
+        await outcomes(team, settings, item("a"))
+    assert [violation.field[: len(field)] for violation in caught.value.violations] == [field]
+
+
+async def test_a_name_that_is_used_twice_has_a_reason_and_a_path_of_its_own(team):
+    refused = []
+    async with aclosing(team.serve(stream(SETTINGS, item("a"), item("a")), Caller())) as all_:
+        async for response in all_:
+            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            assert response.error.details[0].Unpack(info)
+            if info.reason == "ITEM_ID_USED":
+                assert response.error.details[1].Unpack(bad)
+                refused.append(bad.field_violations[0].field)
+    assert refused == ["item_id"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -142,3 +143,31 @@ async def test_items_that_were_begun_have_their_outcomes_before_the_service_ends
         grpc.StatusCode.UNAVAILABLE,
         "SERVICE_STOPPING",
     )
+
+
+async def test_a_sender_that_never_pauses_is_told_at_once_that_the_service_stops(
+    running: Running,
+) -> None:
+    call = await running.open(SETTINGS)
+
+    async def send() -> None:
+        for number in range(200):
+            await call.write(item(str(number)))
+
+    async def read() -> list[str]:
+        names = []
+        # The code is not looked at: a send that fails hides it from this kind of stub.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.CancelledError):
+            while (response := await call.read()) is not EOF:
+                names.append(response.item_id)
+        return names
+
+    sending, reading = asyncio.ensure_future(send()), asyncio.ensure_future(read())
+    await asyncio.sleep(0.8)
+    assert await running.stop() < 3
+    async with asyncio.timeout(5):
+        names = await reading
+        sending.cancel()
+        await asyncio.wait([sending])
+    # Half a second each, four at a time: two rounds at most were begun before.
+    assert 4 <= len(names) <= 8
