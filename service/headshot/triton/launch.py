@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ _BACKEND_MODULES = (
     "triton/facts.py",
     "triton/backends/__init__.py",
     "triton/backends/common.py",
+    "triton/backends/segment.py",
 )
 
 
@@ -126,6 +128,8 @@ def server_arguments(
         "--allow-gpu-metrics=false",
         # Read by the Python backend, which runs ours.
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        # The process of one model gets as long as all of them; else it is 30 s.
+        f"--backend-config=python,stub-timeout-seconds={max(1, math.ceil(config.ready_timeout_s))}",
     ]
     if config.config_name:
         arguments.append(f"--model-config-name={config.config_name}")

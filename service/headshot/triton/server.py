@@ -57,6 +57,7 @@ class EmbeddedTriton:
         self._log_task: asyncio.Task[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._last_errors: deque[str] = deque(maxlen=5)
+        self._last_lines: deque[str] = deque(maxlen=5)
         self._restarts = 0
         self._ready = False
 
@@ -161,6 +162,7 @@ class EmbeddedTriton:
         ]
         (folder / "pid").unlink(missing_ok=True)
         self._last_errors.clear()
+        self._last_lines.clear()
         self._process = await asyncio.create_subprocess_exec(
             *command,
             env=environment(self._installation, folder, self._config.environment),
@@ -190,6 +192,7 @@ class EmbeddedTriton:
             if level >= logging.ERROR and line:
                 self._last_errors.append(line)
             if line:
+                self._last_lines.append(line)
                 _server_log.log(level, "%s", line)
 
     async def _until_ready(self) -> None:
@@ -202,7 +205,7 @@ class EmbeddedTriton:
                     await asyncio.wait([self._log_task], timeout=1.0)
                 raise ModelUnavailableError(
                     f"Triton exited with code {self._process.returncode} while starting: "
-                    f"{self._error_summary()}",
+                    f"{self._start_summary()}",
                     reason="TRITON_START",
                 )
             if await _probe(self._config.host, self._ports.http, "ready"):
@@ -211,12 +214,18 @@ class EmbeddedTriton:
             await asyncio.sleep(_POLL_S)
         raise ModelUnavailableError(
             f"Triton was not ready within {self._config.ready_timeout_s:g} s: "
-            f"{self._error_summary()}",
+            f"{self._start_summary()}",
             reason="TRITON_START",
         )
 
     def _error_summary(self) -> str:
         return " | ".join(self._last_errors) or "it logged no error"
+
+    def _start_summary(self) -> str:
+        """Return the errors of a start, else how far it came: no photo was there yet."""
+        if self._last_errors or not self._last_lines:
+            return self._error_summary()
+        return f"it logged no error; last it said: {' | '.join(self._last_lines)}"
 
     async def _supervise(self) -> None:
         failures = 0

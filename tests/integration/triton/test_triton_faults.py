@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 import pytest_asyncio
 from headshot.deadline import Deadline
 from headshot.errors import ModelUnavailableError
+from headshot.triton import keeper as keeper_module
 from headshot.triton.client import ClientSettings, InferenceClient
 from headshot.triton.endpoints import ProbeSettings
 from headshot.triton.run_folder import RunFolder
@@ -145,36 +148,145 @@ async def test_a_model_that_cannot_load_names_the_reason(
         await EmbeddedTriton(EmbeddedTritonConfig(root, cache_dir=triton_cache)).start()
 
 
-def test_nothing_survives_a_killed_gateway(matting_repository: Path, triton_cache: Path) -> None:
+async def test_a_start_that_gets_stuck_tells_how_far_it_came(
+    matting_repository: Path, triton_cache: Path
+) -> None:
+    config = EmbeddedTritonConfig(
+        matting_repository, cache_dir=triton_cache, ready_timeout_s=6, stop_grace_s=0.5
+    )
+    server = EmbeddedTriton(config)
+    start = asyncio.ensure_future(server.start())
+
+    def stubs() -> list[psutil.Process]:
+        children = psutil.Process(server.pid).children() if server.pid else []
+        return [child for child in children if child.name().startswith("triton_python")]
+
+    try:
+        await until(lambda: bool(stubs()))
+        for stub in stubs():
+            stub.suspend()
+        with pytest.raises(ModelUnavailableError, match=r"no error; last it said: .*matting"):
+            await start
+    finally:
+        await server.stop()
+
+
+async def test_a_killed_keeper_leaves_no_process_and_no_memory(
+    matting_repository: Path, triton_cache: Path
+) -> None:
+    config = EmbeddedTritonConfig(matting_repository, cache_dir=triton_cache, watch_interval_s=0.2)
+    async with (
+        EmbeddedTriton(config) as server,
+        InferenceClient([server.grpc_url], settings=_QUICK) as client,
+    ):
+        expected = await _load(client, 2)
+        assert server.pid is not None
+        triton = psutil.Process(server.pid)
+        keeper, (stub,) = triton.parent(), triton.children()
+        assert keeper is not None
+        before = _memory(os.getpid())
+        stub.suspend()  # so that it cannot notice by itself
+        keeper.kill()
+        np.testing.assert_array_equal(await _load(client, 2), expected)
+        assert server.restarts == 1
+        _, alive = await asyncio.to_thread(psutil.wait_procs, [triton, stub], 20)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+        assert not before & _memory(os.getpid())
+
+
+@dataclass(frozen=True)
+class _Gateway:
+    """A process with an embedded server and a call whose picture is in shared memory."""
+
+    process: subprocess.Popen[str]
+    server: psutil.Process
+    folder: Path
+    pictures: frozenset[Path]
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def gateway(matting_repository: Path, triton_cache: Path) -> Iterator[_Gateway]:
     program = textwrap.dedent(
         f"""
         import asyncio
         from pathlib import Path
+        import numpy as np
+        from headshot.deadline import Deadline
+        from headshot.triton.client import InferenceClient
         from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
 
         async def main():
             config = EmbeddedTritonConfig(
                 Path({str(matting_repository)!r}), cache_dir=Path({str(triton_cache)!r})
             )
-            async with EmbeddedTriton(config) as server:
-                print(server.pid, server.facts_dir.parent, flush=True)
+            async with (
+                EmbeddedTriton(config) as server, InferenceClient([server.grpc_url]) as client
+            ):
+                picture = np.full((1, 512, 512, 3), 7, np.uint8)
+                await client.infer("matting", {{"image": picture}}, deadline=Deadline.after(60))
+                files = [str(p) for p in Path("/dev/shm").glob("headshot-tensors-*")]
+                print(server.pid, server.facts_dir.parent, *files, flush=True)
                 await asyncio.Event().wait()
 
         asyncio.run(main())
         """
     )
-    gateway = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert gateway.stdout is not None
-    pid, folder = gateway.stdout.readline().split()
-    server = psutil.Process(int(pid))
-    family = [*psutil.Process(gateway.pid).children(recursive=True)]
-    assert server in family
+    others = frozenset(Path("/dev/shm").glob("headshot-tensors-*"))
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        pid, folder, *files = process.stdout.readline().split()
+        pictures = frozenset(map(Path, files)) - others
+        yield _Gateway(process, psutil.Process(int(pid)), Path(folder), pictures)
+    finally:
+        process.kill()
+        process.communicate(timeout=10)
+
+
+def _memory(pid: int) -> set[Path]:
+    """Return the shared memory of the embedded servers of a process."""
+    return set(Path("/dev/shm").glob(f"headshot-{pid}-*"))
+
+
+def test_nothing_survives_a_killed_gateway(gateway: _Gateway) -> None:
+    family = gateway.family
+    assert gateway.server in family
     assert len(family) >= 3  # keeper, tritonserver, one stub
-    gateway.kill()
-    gateway.wait()
-    gateway.stdout.close()
+    assert gateway.pictures
+    gateway.process.kill()
+    gateway.process.wait(timeout=10)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
-    assert not list(Path("/dev/shm").glob(f"headshot-{gateway.pid}-*"))
+    assert not _memory(gateway.process.pid)
+    assert not [path for path in gateway.pictures if path.exists()]
     RunFolder().remove()  # as the next gateway's server does when it starts
-    assert not Path(folder).exists()
+    assert not gateway.folder.exists()
+
+
+def test_nothing_survives_a_gateway_and_keeper_that_are_killed_together(gateway: _Gateway) -> None:
+    family = gateway.family
+    keeper = gateway.server.parent()
+    assert keeper is not None
+    keeper.kill()
+    gateway.process.kill()
+    gateway.process.wait(timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+    # Nobody was left to remove the memory; it is its user's alone, and the next keeper removes it.
+    left = _memory(gateway.process.pid)
+    assert left
+    assert {stat.S_IMODE(path.stat().st_mode) for path in {*left, *gateway.pictures}} == {0o600}
+    subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", keeper_module.__file__),
+            *(str(os.getpid()), "1", f"headshot-{os.getpid()}-0-", str(gateway.folder / "pid")),
+            "true",
+        ],
+        check=True,
+        timeout=10,
+    )
+    assert not [path for path in {*left, *gateway.pictures} if path.exists()]

@@ -1,7 +1,11 @@
-"""What the Python-based backends share: batching, splitting, cancellation, facts.
+"""What the Python-based backends share: batching, splitting, cancellation, facts, wiping.
 
 Tensors cross the stub's boundary through DLPack only. The stub was built for numpy 1, and with
 numpy 2 its `as_numpy()` and `Tensor(name, array)` return wrong data without an error.
+
+Inputs and outputs are somebody's photo, and Triton frees them in shared memory as they are. So each
+answer is sent with the request's own sender, which returns when Triton has copied it, and then the
+request's tensors are overwritten.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils  # put on the path by Triton's stub
 
+from headshot.triton.backends.segment import protect, wipe
 from headshot.triton.facts import FACTS_DIR_VARIABLE, FactsWriter
 
 Arrays = dict[str, np.ndarray]
@@ -105,6 +110,7 @@ class BatchingBackend(abc.ABC):
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Load and warm up; Triton marks the model ready when this returns."""
+        protect(Path("/proc/self/cmdline").read_bytes())
         self._settings = ModelSettings.from_triton(args)
         if not self._settings.path.is_file():
             raise pb_utils.TritonModelException(
@@ -115,50 +121,72 @@ class BatchingBackend(abc.ABC):
         directory = os.environ.get(FACTS_DIR_VARIABLE)
         self._facts = FactsWriter(Path(directory), self._settings.name) if directory else None
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request in order; cancelled ones are not computed."""
-        responses: list[Any] = [None] * len(requests)
-        groups: dict[tuple[Any, ...], list[tuple[int, Any, Arrays]]] = {}
-        for index, request in enumerate(requests):
-            if request.is_cancelled():
-                responses[index] = _failure(
-                    "cancelled by the caller", pb_utils.TritonError.CANCELLED
-                )
-                continue
-            feeds = {
-                name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name))
-                for name in self._settings.inputs
-            }
-            # The batcher merges equal shapes only; models of free image size get no exception here.
-            key = tuple(array.shape[1:] for array in feeds.values())
-            groups.setdefault(key, []).append((index, request, feeds))
-        for number, group in enumerate(groups.values()):
-            # A runtime's outputs live until its next call: keep those of all groups but the last.
-            self._run(group, responses, keep=number < len(groups) - 1)
-        return responses
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Answer each request; cancelled ones are not computed. Their tensors are overwritten."""
+        groups: dict[tuple[Any, ...], list[tuple[Any, Arrays]]] = {}
+        feeds_of_all = []
+        try:
+            for request in requests:
+                feeds = {
+                    name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name))
+                    for name in self._settings.inputs
+                }
+                feeds_of_all.append(feeds)
+                if request.is_cancelled():
+                    error = _failure("cancelled by the caller", pb_utils.TritonError.CANCELLED)
+                    _send(request, error)
+                    continue
+                # The batcher merges equal shapes only; models of free image size are no exception.
+                key = tuple(array.shape[1:] for array in feeds.values())
+                groups.setdefault(key, []).append((request, feeds))
+            for group in groups.values():
+                self._run(group)
+        finally:
+            # Not before all is sent: an output may be a view of an input.
+            for feeds in feeds_of_all:
+                for array in feeds.values():
+                    wipe(array)
 
-    def _run(
-        self, group: Sequence[tuple[int, Any, Arrays]], responses: list[Any], *, keep: bool
-    ) -> None:
-        rows = sum(next(iter(feeds.values())).shape[0] for _, _, feeds in group)
+    def _run(self, group: Sequence[tuple[Any, Arrays]]) -> None:
+        rows = sum(next(iter(feeds.values())).shape[0] for _, feeds in group)
         started = monotonic_ns()
         try:
-            answers = self._runtime.infer([feeds for _, _, feeds in group])
+            answers = self._runtime.infer([feeds for _, feeds in group])
         except Exception as error:
-            for index, _, _ in group:
-                responses[index] = _failure(f"{self._settings.name} failed: {error}")
+            for request, _ in group:
+                _send(request, _failure(f"{self._settings.name} failed: {error}"))
             return
         ended = monotonic_ns()
-        for (index, request, _), outputs in zip(group, answers, strict=True):
-            tensors = [
-                pb_utils.Tensor.from_dlpack(
-                    name, _capsule(outputs[name].copy() if keep else outputs[name])
-                )
-                for name in self._settings.outputs
-            ]
-            responses[index] = pb_utils.InferenceResponse(output_tensors=tensors)
+        for (request, _), outputs in zip(group, answers, strict=True):
             if self._facts is not None:
                 self._facts.record(request.request_id(), started, ended, rows)
+            self._answer(request, outputs)
+
+    def _answer(self, request: Any, outputs: Arrays) -> None:
+        """Send a request's outputs and overwrite what was sent."""
+        tensors = {}
+        try:
+            for name in self._settings.outputs:
+                tensors[name] = pb_utils.Tensor.from_dlpack(name, _capsule(outputs[name]))
+        except Exception as error:  # such as an empty picture, which is no DLPack tensor
+            _send(request, _failure(f"{self._settings.name} failed: {error}"))
+            return
+        _send(request, pb_utils.InferenceResponse(output_tensors=list(tensors.values())))
+        for name, tensor in tensors.items():
+            sent = np.from_dlpack(tensor)
+            # A sent tensor is a copy in shared memory, which is ours as long as the tensor is.
+            if sent.ctypes.data != outputs[name].ctypes.data:
+                wipe(sent)
+
+
+def _send(request: Any, response: Any) -> None:
+    """Send the only answer of a request and wait until Triton has copied it."""
+    try:
+        request.get_response_sender().send(
+            response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+        )
+    except Exception as error:  # that request's trouble, not that of those beside it
+        pb_utils.Logger.log_error(f"an answer could not be sent: {error}")
 
 
 def _capsule(array: np.ndarray) -> Any:
