@@ -348,7 +348,7 @@ def alerts() -> dict[str, Any]:
         ),
         alert(
             "HeadshotConfigReloadFailed",
-            'sum by (file) (increase(headshot_config_reloads_total{outcome="failed"}[15m])) > 0',
+            "max by (file) (headshot_config_stale) > 0",
             "ticket",
             "the new version of {{ $labels.file }} does not load; the old one is in force",
             wait="0m",

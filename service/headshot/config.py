@@ -55,7 +55,14 @@ def _bracketed(value: object) -> object:
         return value
 
 
+def _named(value: object) -> object:
+    """Return None for an empty text, which would be the working folder as a path."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 Host = Annotated[str, BeforeValidator(_bracketed)]
+# What is given as nothing, as in `HEADSHOT_AUDIT_LOG=`, is not given.
+MaybePath = Annotated[Path | None, BeforeValidator(_named)]
 # NoDecode: the variable's text comes to `_listed` as it is, as the command line's does.
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
@@ -93,8 +100,8 @@ class Settings(BaseSettings):
     model_config_name: str | None = Field(
         None, description="Use configs/<name>.pbtxt of each model, as Triton's flag of that name."
     )
-    triton_cache: Path | None = Field(None, description="Where the embedded server is installed.")
-    triton_facts: Path | None = Field(
+    triton_cache: MaybePath = Field(None, description="Where the embedded server is installed.")
+    triton_facts: MaybePath = Field(
         None, description="Folder of execution facts of a Triton that another process embeds."
     )
     triton_ready_s: float = Field(
@@ -121,14 +128,14 @@ class Settings(BaseSettings):
         2048, ge=640, le=8192, description="Photos are shrunk to this long side while decoded."
     )
     default_style: str = Field("corporate-finance", description="Style of requests that name none.")
-    styles: Path | None = Field(None, description="Folder of an organisation's own style guides.")
-    cmyk_profile: Path | None = Field(None, description="ICC profile for CMYK renditions.")
-    c2pa_certificate: Path | None = Field(
+    styles: MaybePath = Field(None, description="Folder of an organisation's own style guides.")
+    cmyk_profile: MaybePath = Field(None, description="ICC profile for CMYK renditions.")
+    c2pa_certificate: MaybePath = Field(
         None,
         description="PEM chain that signs content credentials (C2PA), with the extra "
         "headshot[c2pa]; unsigned when empty.",
     )
-    c2pa_key: Path | None = Field(None, description="PEM private key of that chain.")
+    c2pa_key: MaybePath = Field(None, description="PEM private key of that chain.")
     c2pa_algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = (
         Field("es256", description="Signature algorithm of that key.")
     )
@@ -147,13 +154,13 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         False, description="Allow listening beyond loopback without TLS and credentials."
     )
-    tls_certificate: Path | None = Field(None, description="PEM certificate chain.")
-    tls_key: Path | None = Field(None, description="PEM private key.")
-    tls_client_ca: Path | None = Field(None, description="PEM CA of client certificates (mTLS).")
-    credentials: Path | None = Field(None, description="YAML file of hashed API keys.")
+    tls_certificate: MaybePath = Field(None, description="PEM certificate chain.")
+    tls_key: MaybePath = Field(None, description="PEM private key.")
+    tls_client_ca: MaybePath = Field(None, description="PEM CA of client certificates (mTLS).")
+    credentials: MaybePath = Field(None, description="YAML file of hashed API keys.")
     require_consent: bool = Field(False, description="Refuse requests without a consent reference.")
-    audit_log: Path | None = Field(None, description="Append-only audit log; none when empty.")
-    template_keys: Path | None = Field(
+    audit_log: MaybePath = Field(None, description="Append-only audit log; none when empty.")
+    template_keys: MaybePath = Field(
         None, description="Key ring that seals identity templates; a key for this run when empty."
     )
     template_ttl_s: int = Field(

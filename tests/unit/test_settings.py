@@ -11,10 +11,13 @@ import pytest
 import typer.testing
 from headshot import cli
 from headshot.api.gateway import free_shared_port
+from headshot.api.start_checks import check_start
 from headshot.config import Settings
 from headshot.v1 import photo_pb2, rules_pb2
 from pydantic import ValidationError
 from typer.testing import CliRunner
+
+from tests.unit.security.certificates import Authority
 
 
 @pytest.mark.parametrize(
@@ -162,3 +165,32 @@ def serve(
     monkeypatch.setattr(cli, "serve_until", begin_alone)
     monkeypatch.setattr(Settings, "model_config", dict(Settings.model_config))
     return CliRunner().invoke(cli.app, ["serve", *arguments]), settings
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name, field in Settings.model_fields.items() if field.annotation == Path | None],
+)
+def test_a_file_that_is_given_as_nothing_is_not_given(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"HEADSHOT_{name.upper()}", "")
+    assert getattr(Settings(), name) is None
+    assert getattr(started(["--set", f"{name}="], monkeypatch), name) is None
+
+
+@pytest.mark.parametrize(
+    "setting", ["credentials", "template_keys", "audit_log", "tls_certificate", "tls_client_ca"]
+)
+def test_a_wrong_file_stops_the_start_by_the_settings_name_before_triton_is_looked_for(
+    setting: str, tmp_path: Path
+) -> None:
+    given = {setting: tmp_path}
+    if setting == "tls_certificate":
+        given["tls_key"] = tmp_path
+    if setting == "tls_client_ca":
+        certificate, key = Authority().issue("here").write(tmp_path, "here")
+        given |= {"tls_certificate": certificate, "tls_key": key}
+    settings = Settings(operations_port=0, **given)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=setting):
+        check_start(settings)

@@ -24,12 +24,12 @@ from headshot.api.idle_memory import IdleMemory
 from headshot.api.interceptors import OpenCalls, server_interceptors
 from headshot.api.servicer import HeadshotServicer
 from headshot.api.session import Sessions
+from headshot.api.start_checks import check_start
 from headshot.api.templates import Templates
 from headshot.config import Settings
 from headshot.core_dumps import forbid_core_dumps
 from headshot.deadline import Deadline
 from headshot.errors import ModelContractError
-from headshot.extras import check_extras
 from headshot.models.licences import LicenceError, LicenceMode, check_served
 from headshot.models.manifest import load_manifest
 from headshot.pipeline.engine import Engine
@@ -37,13 +37,12 @@ from headshot.pipeline.service import Pipeline
 from headshot.pipeline.workers import Workers
 from headshot.security.credentials import CredentialStore
 from headshot.security.keyring import KeyRing, watched_keyring
-from headshot.security.listen_policy import check_listen
 from headshot.security.templates import TemplateSealer
 from headshot.security.tls import TlsFiles, server_credentials
 from headshot.telemetry import tracing
 from headshot.telemetry.audit import AuditLog, key_from_environment
 from headshot.telemetry.heartbeat import LoopHeartbeat
-from headshot.telemetry.http import Health, OperationsServer, check_address, plain_address
+from headshot.telemetry.http import Health, OperationsServer, plain_address
 from headshot.telemetry.logs import get_logger
 from headshot.telemetry.metrics import Metrics
 from headshot.triton.client import InferenceClient
@@ -113,9 +112,9 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         ModelContractError: the served models are not what the gateway expects.
         ModelUnavailableError: Triton did not become ready.
         OSError: the operations port is not free.
+        ValueError: a file that a setting names is not what it should be.
     """
-    check_addresses(settings)
-    check_extras(settings)
+    check_start(settings)
     forbid_core_dumps()
     # One pool of threads works on pixels; OpenCV's own threads would only compete with it and with
     # the model runtime.
@@ -234,24 +233,6 @@ async def serve_until(
         await _cancel(serving)
         return
     await serving
-
-
-def check_addresses(settings: Settings) -> None:
-    """Refuse addresses that others can reach without TLS and credentials, or that are taken.
-
-    Raises:
-        InsecureListenError: the address is not allowed without TLS and credentials.
-        OSError: the operations port is not free; the gRPC port is not looked at.
-    """
-    tls = settings.tls_certificate is not None
-    known = settings.credentials is not None
-    check_listen(
-        f"{settings.host}:{settings.port}",
-        tls=tls,
-        authentication=known,
-        insecure=settings.insecure,
-    )
-    check_address(settings.operations_host, settings.operations_port)
 
 
 async def embedded_triton(settings: Settings, stack: AsyncExitStack) -> EmbeddedTriton | None:

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from headshot.api.gateway import check_addresses, embedded_triton, free_shared_port
+from headshot.api.gateway import embedded_triton, free_shared_port
+from headshot.api.start_checks import check_start
 from headshot.config import Settings
 from headshot.core_dumps import forbid_core_dumps
-from headshot.extras import check_extras
 from headshot.telemetry import multiprocess
 from headshot.telemetry.http import Health, OperationsServer
 from headshot.telemetry.logs import get_logger
@@ -84,9 +84,13 @@ class Worker:
 
 
 async def serve_with_workers(settings: Settings) -> None:
-    """Serve with several processes until SIGTERM or SIGINT."""
-    check_addresses(settings)
-    check_extras(settings)
+    """Serve with several processes until SIGTERM or SIGINT, which also ends the start.
+
+    Raises:
+        As `check_start`.
+        ModelUnavailableError: the embedded Triton did not become ready.
+    """
+    check_start(settings)
     forbid_core_dumps()
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -95,7 +99,14 @@ async def serve_with_workers(settings: Settings) -> None:
     os.environ.update(environment)
     async with AsyncExitStack() as stack:
         stack.callback(multiprocess.clean, environment)
-        triton = await embedded_triton(settings, stack)
+        starting = asyncio.ensure_future(embedded_triton(settings, stack))
+        stopped = asyncio.ensure_future(stop.wait())
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+            return
+        triton = starting.result()
         port = settings.port or free_shared_port(settings.host)
         values = json.loads(settings.model_dump_json())
         values |= {"port": port, "operations_port": 0}
@@ -119,7 +130,6 @@ async def serve_with_workers(settings: Settings) -> None:
         tasks = [asyncio.ensure_future(worker.run()) for worker in workers]
         watching = asyncio.ensure_future(_watch(triton, readiness, metrics))
         _log.info("serving", address=f"{settings.host}:{port}", workers=len(workers))
-        stopped = asyncio.ensure_future(stop.wait())
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         stop.set()  # A supervisor that gives up drains, too.
         metrics.ready(False)

@@ -165,6 +165,12 @@ class Families:
         # Security and privacy.
         self.auth_failures = counter("auth_failures", "Calls refused by authentication.", "reason")
         self.reloads = counter("config_reloads", "Reloads of watched files.", "file", "outcome")
+        self.stale = gauge(
+            "config_stale",
+            "1 while the newest version of a watched file does not load.",
+            "file",
+            mode="livemax",
+        )
         self.certificate_expiry = gauge(
             "tls_certificate_expiry_timestamp_seconds",
             "End of the server certificate's validity, Unix seconds.",

@@ -72,6 +72,7 @@ class Metrics:
         for file in ("credentials", "tls", "template_keys"):
             for outcome in ("ok", "failed"):
                 self.families.reloads.labels(self._reason(file), outcome)
+            self.families.stale.labels(self._reason(file)).set(0)
         for event in ("sealed", "opened", "TEMPLATE_FORGED", "TEMPLATE_EXPIRED"):
             self.families.templates.labels(self._reason(event))
         for outcome in ("same_person", "other_person"):
@@ -256,8 +257,12 @@ class Metrics:
         self.families.auth_failures.labels(self._reason(reason)).inc()
 
     def reloaded(self, file: str, *, ok: bool) -> None:
-        """Count a reload of a watched file, by its role (credentials, tls, template_keys)."""
+        """Count a reload of a watched file, by its role (credentials, tls, template_keys).
+
+        A file whose last reload failed is stale until one succeeds.
+        """
         self.families.reloads.labels(self._reason(file), "ok" if ok else "failed").inc()
+        self.families.stale.labels(self._reason(file)).set(int(not ok))
 
     def certificate_expires(self, unix_s: float) -> None:
         """Publish when the server certificate ends."""

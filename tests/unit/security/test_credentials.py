@@ -122,10 +122,17 @@ def test_a_broken_new_file_leaves_the_old_keys_in_force(path: Path, broken: str)
     clock.now += 10
     assert store.authenticate(bearer(key)).tenant == "website"
     assert failed() == 1  # the same bad version is read and reported once
+    assert stale(metrics) == 1  # as long as the bad file is there, though it is not read again
     write(path, new_api_key("web-2", "website")[1])
     clock.now += 10
     with pytest.raises(UnauthenticatedError):
         store.authenticate(bearer(key))
+    assert stale(metrics) == 0
+
+
+def stale(metrics: Metrics) -> float | None:
+    """Return whether the credentials in force are older than their file."""
+    return metrics.registry.get_sample_value("headshot_config_stale", {"file": "credentials"})
 
 
 def test_a_vanished_file_leaves_the_old_keys_in_force(path: Path) -> None:
