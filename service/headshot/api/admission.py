@@ -80,6 +80,10 @@ class AdmissionController:
         """Return the expected seconds that a permit for so much work of this kind is held."""
         return self._service.mean(kind, work)
 
+    def fastest(self, kind: str, work: float) -> float:
+        """Return the fewest seconds that this work ever took once admitted; 0 before the first."""
+        return self._service.fastest(kind, work)
+
     def _least_time(self, waiter: Waiter) -> float:
         """Return the seconds without which a queued request is refused."""
         likely_s = self._service.likely(waiter.kind, waiter.work)

@@ -13,6 +13,7 @@ _MOST_OF_FAILED = 2.0
 class _Estimate:
     mean_s: float
     deviation_s: float
+    fastest_s: float
 
 
 def size_class(work: float) -> float:
@@ -48,6 +49,11 @@ class ServiceTimes:
         found = self._known.get((kind, size_class(work)))
         return self._initial_s if found is None else found.mean_s + 2 * found.deviation_s
 
+    def fastest(self, kind: str, work: float) -> float:
+        """Return the fewest seconds that this work ever took; 0 where none was measured."""
+        found = self._known.get((kind, size_class(work)))
+        return 0.0 if found is None else found.fastest_s
+
     def learn(self, kind: str, work: float, seconds: float, *, done: bool) -> None:
         """Take note of a measured time.
 
@@ -59,9 +65,11 @@ class ServiceTimes:
         found = self._known.get(key)
         if found is None:
             if done:
-                self._known[key] = _Estimate(seconds, 0.0)
+                self._known[key] = _Estimate(seconds, 0.0, seconds)
             return
-        if not done and seconds <= found.mean_s:
+        if done:
+            found.fastest_s = min(found.fastest_s, seconds)
+        elif seconds <= found.mean_s:
             return
         if not done:
             seconds = min(seconds, _MOST_OF_FAILED * found.mean_s)

@@ -15,10 +15,11 @@ from google.protobuf.message import Message
 from headshot.api.admission import AdmissionController
 from headshot.api.costs import WHOLE_PICTURE, Cost
 from headshot.api.failures import note_failure
+from headshot.api.interceptors.wrapping import final_code
 from headshot.api.validation import validate
 from headshot.config import Settings
 from headshot.deadline import Deadline
-from headshot.errors import PermissionDeniedError
+from headshot.errors import DeadlineError, PermissionDeniedError
 from headshot.pipeline.call import Call
 from headshot.telemetry import context as request_context
 from headshot.telemetry.context import Priority, RequestContext
@@ -77,8 +78,19 @@ class Sessions:
         if request_id and current is not None:
             current.request_id = request_id
         identifier = request_id or (current.request_id if current else "") or uuid.uuid4().hex
-        async with self.work(context, request, identifier, current, priority, cost, kind) as call:
-            yield call
+        kind = kind or request.DESCRIPTOR.name
+        given_s = self.deadline(context).remaining()
+        try:
+            async with self.work(
+                context, request, identifier, current, priority, cost, kind
+            ) as call:
+                yield call
+        except (DeadlineError, TimeoutError, asyncio.CancelledError) as error:
+            left = isinstance(error, asyncio.CancelledError)
+            late = not left or final_code(context, error) == "DEADLINE_EXCEEDED"
+            if late and given_s < self._admission.fastest(kind, cost.work):
+                self._metrics.deadline_hopeless()
+            raise
 
     @asynccontextmanager
     async def work(

@@ -155,6 +155,10 @@ class Families:
         self.deadline_missed = counter(
             "deadline_missed", "Deadlines that passed, by the stage that noticed.", "stage"
         )
+        self.deadline_hopeless = counter(
+            "deadline_hopeless",
+            "Requests that missed a deadline shorter than the fastest such work ever took.",
+        )
         self.degraded = counter(
             "degraded", "Requests done with less, by what was given up.", "action"
         )

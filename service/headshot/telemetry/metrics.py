@@ -241,6 +241,10 @@ class Metrics:
         """Count a deadline that passed in `stage`."""
         self.families.deadline_missed.labels(self._stage(stage)).inc()
 
+    def deadline_hopeless(self) -> None:
+        """Count a request that missed a deadline which nobody could have met."""
+        self.families.deadline_hopeless.inc()
+
     def degraded(self, actions: Collection[str]) -> None:
         """Count a request done with less: fewer_candidates, fewer_steps, smaller_renditions.
 
