@@ -190,7 +190,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         heartbeat = LoopHeartbeat(metrics)
         operations = OperationsServer(
             metrics,
-            readiness=lambda: gateway.readiness,
+            readiness=lambda: gateway.readiness.also(heartbeat.health()),
             liveness=heartbeat.health,
             triton_metrics_url=lambda: triton.metrics_url if triton else None,
             host=settings.operations_host,

@@ -1,7 +1,7 @@
 """Several gateway processes on one port: one Triton, one operations port, workers watched.
 
 The parent runs the embedded Triton and the operations port and starts the workers, which share the
-gRPC port through SO_REUSEPORT. A worker that dies is started again.
+gRPC port through SO_REUSEPORT. A worker that dies, or whose event loop is stuck, is started again.
 """
 
 from __future__ import annotations
@@ -30,17 +30,38 @@ _log = get_logger(__name__)
 
 _RESTART_PAUSE_S = 1.0
 _WATCH_S = 1.0
+# As long as /livez of a single process bears with a stuck event loop.
+_STUCK_S = 60.0
 _READY_LINE = b"ready\n"
 
 
 class Worker:
-    """One gateway process; started again when it dies."""
+    """One gateway process; started again when it dies or hangs.
 
-    def __init__(self, settings: dict[str, Any], environment: dict[str, str]) -> None:
+    Args:
+        settings: the gateway's, as JSON values.
+        environment: variables beside those of this process.
+        stuck_s: seconds without a line from a process that has written one, until it is killed.
+
+    Attributes:
+        ready: whether the process serves.
+        beats: how many lines it has written, over all starts.
+    """
+
+    def __init__(
+        self, settings: dict[str, Any], environment: dict[str, str], *, stuck_s: float = _STUCK_S
+    ) -> None:
         self._settings = settings
+        self._stuck_s = stuck_s
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self.ready = False
+        self.beats = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, None before the first start."""
+        return None if self._process is None else self._process.pid
 
     async def run(self) -> None:
         """Keep the process running until cancelled."""
@@ -61,9 +82,18 @@ class Worker:
             # parent is gone.
             stdin.write(json.dumps(self._settings).encode() + b"\n")
             await stdin.drain()
-            while line := await stdout.readline():
-                if line == _READY_LINE:
-                    self.ready = True
+            # The first line may take as long as a busy machine needs to start a process.
+            line = await stdout.readline()
+            while line:
+                self.beats += 1
+                self.ready |= line == _READY_LINE
+                try:
+                    async with asyncio.timeout(self._stuck_s):
+                        line = await stdout.readline()
+                except TimeoutError:
+                    _log.error("a worker hangs; killing it")
+                    self._process.kill()
+                    break
             self.ready = False
             code = await self._process.wait()
             multiprocess.worker_died(self._environment, self._process.pid)

@@ -1,8 +1,12 @@
-"""One of several gateway processes; started by the supervisor, which sends settings on stdin."""
+"""One of several gateway processes; started by the supervisor, which sends settings on stdin.
+
+It tells the supervisor on stdout when it is ready, and every second that its event loop runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +18,21 @@ from headshot.config import CONFIG_VARIABLE, Settings
 from headshot.telemetry import logs
 
 
+_BEAT_S = 1.0
+
+
+def _tell(line: bytes) -> None:
+    """Write a line that the supervisor may take later, or never."""
+    with contextlib.suppress(OSError):
+        os.write(sys.stdout.fileno(), line)
+
+
+async def _beat() -> None:
+    while True:
+        _tell(b"beat\n")
+        await asyncio.sleep(_BEAT_S)
+
+
 async def _work(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -23,10 +42,15 @@ async def _work(settings: Settings) -> None:
     loop.add_reader(sys.stdin.fileno(), stop.set)
 
     def started(_gateway: Gateway) -> None:
-        sys.stdout.write("ready\n")
-        sys.stdout.flush()
+        _tell(b"ready\n")
 
-    await serve_until(stop, settings, started)
+    # A supervisor that hangs must not hang its workers.
+    os.set_blocking(sys.stdout.fileno(), False)
+    beating = asyncio.ensure_future(_beat())
+    try:
+        await serve_until(stop, settings, started)
+    finally:
+        beating.cancel()
 
 
 def main() -> None:

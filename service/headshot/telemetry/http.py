@@ -37,6 +37,10 @@ class Health:
     ok: bool
     reasons: tuple[str, ...] = ()
 
+    def also(self, other: Health) -> Health:
+        """Return the answer when this and another must both be well."""
+        return Health(self.ok and other.ok, self.reasons + other.reasons)
+
 
 HealthCheck = Callable[[], Health]
 
@@ -51,7 +55,8 @@ class OperationsServer:
 
     Args:
         metrics: what /metrics shows.
-        readiness: called for /readyz from another thread; must be quick and thread-safe.
+        readiness: called for /readyz and /metrics from another thread; must be quick and
+            thread-safe.
         liveness: called for /livez; a process that cannot recover by itself says no here.
         triton_metrics_url: where /metrics/triton is fetched from, asked for on each scrape because
             the embedded server's port can change; None, or returning None, answers 404.
@@ -105,6 +110,8 @@ class OperationsServer:
 
     def _respond(self, path: str, accept: str) -> tuple[HTTPStatus, str, bytes]:
         if path == "/metrics":
+            # Asked here, since an event loop that is stuck does not tell that it is.
+            self._metrics.ready(self._readiness().ok)
             body, content_type = self._metrics.exposition(accept)
             return HTTPStatus.OK, content_type, body
         if path == "/livez":

@@ -54,6 +54,16 @@ def test_readiness_follows_the_callback_and_says_why_not(
     assert json.loads(body) == {"ok": False, "reasons": ["denoiser: not loaded"]}
 
 
+def test_the_readiness_metric_is_that_of_the_scrape_whoever_else_tells_it(
+    server: OperationsServer, state: State
+) -> None:
+    assert b"headshot_ready 1.0" in get(server.port, "/metrics")[2]
+    stuck = Health(ok=False, reasons=("the event loop is stuck for 61 s",))
+    state.ready = state.ready.also(stuck)
+    assert b"headshot_ready 0.0" in get(server.port, "/metrics")[2]
+    assert json.loads(get(server.port, "/readyz")[2])["reasons"] == list(stuck.reasons)
+
+
 def test_liveness_stays_up_while_the_service_is_not_ready(
     server: OperationsServer, state: State
 ) -> None:
