@@ -17,7 +17,6 @@ from headshot.api.gateway import Gateway, serve_until
 from headshot.config import CONFIG_VARIABLE, Settings
 from headshot.telemetry import logs
 
-
 _BEAT_S = 1.0
 
 
