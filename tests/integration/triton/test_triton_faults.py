@@ -186,14 +186,14 @@ async def test_a_killed_keeper_leaves_no_process_and_no_memory(
         assert keeper is not None
         # Other servers of this process have files, too.
         prefix = "-".join(stub.cmdline()[2].split("-")[:3])
-        assert len(list(Path("/dev/shm").glob(f"{prefix}-*"))) == 2  # the stub's and the keeper's
+        assert len(_files(prefix)) == 2  # the stub's and the keeper's
         stub.suspend()  # so that it cannot notice by itself
         keeper.kill()
         np.testing.assert_array_equal(await _load(client, 2), expected)
         assert server.restarts == 1
         _, alive = await asyncio.to_thread(psutil.wait_procs, [triton, stub], 20)
         assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
-        assert not list(Path("/dev/shm").glob(f"{prefix}-*"))
+        assert not _files(prefix)
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,12 @@ def gateway(matting_repository: Path, triton_cache: Path) -> Iterator[_Gateway]:
 
 def _memory(pid: int) -> set[Path]:
     """Return the shared memory of the embedded servers of a process."""
-    return set(Path("/dev/shm").glob(f"headshot-{pid}-*"))
+    return _files(f"headshot-{pid}")
+
+
+def _files(prefix: str) -> set[Path]:
+    """Return the shared memory whose names begin like this."""
+    return set(Path("/dev/shm").glob(f"{prefix}-*"))
 
 
 def test_nothing_survives_a_killed_gateway(gateway: _Gateway) -> None:
