@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 _server_log = logging.getLogger("headshot.triton.tritonserver")
 
 _POLL_S = 0.1
+_SIGNALLED = 128  # beyond it the keeper tells the signal that ended the server
 _PROBE_TIMEOUT_S = 3.0
 _LOG_LINE = re.compile(r"^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+ \d+ \S+\] (.*)$")
 # Triton's information lines are its debug lines for a gateway's operator.
@@ -126,8 +127,7 @@ class EmbeddedTriton:
         self._ports = choose_ports(self._config)
         try:
             await asyncio.to_thread(lay_out, folder.path, self._installation)
-            await self._launch()
-            await self._until_ready()
+            await self._first_launch()
         except BaseException:
             await self._end_process()
             folder.remove()
@@ -173,6 +173,27 @@ class EmbeddedTriton:
         )
         self._log_task = asyncio.create_task(self._stream_log(self._process), name="triton-log")
 
+    async def _first_launch(self) -> None:
+        """Start and wait until all is ready; once more where the server crashes meanwhile.
+
+        On a busy machine it may: its locks in shared memory have a timeout.
+        """
+        deadline = self._ready_deadline()
+        await self._launch()
+        try:
+            await self._until_ready(deadline)
+        except ModelUnavailableError as error:
+            # A model that cannot be loaded is no crash: the server then ends by itself.
+            if self._process is None or (self._process.returncode or 0) <= _SIGNALLED:
+                raise
+            _log.warning("%s; starting it again", error)
+            await self._end_process()
+            await self._launch()
+            await self._until_ready(deadline)
+
+    def _ready_deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._config.ready_timeout_s
+
     async def _stream_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         level = logging.DEBUG
@@ -195,10 +216,9 @@ class EmbeddedTriton:
                 self._last_lines.append(line)
                 _server_log.log(level, "%s", line)
 
-    async def _until_ready(self) -> None:
+    async def _until_ready(self, deadline: float) -> None:
         assert self._process is not None
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._config.ready_timeout_s
         while loop.time() < deadline:
             if self._process.returncode is not None:
                 if self._log_task is not None:
@@ -241,7 +261,7 @@ class EmbeddedTriton:
             await asyncio.sleep(pause)
             try:
                 await self._launch()
-                await self._until_ready()
+                await self._until_ready(self._ready_deadline())
             except (ModelUnavailableError, OSError) as error:
                 failures += 1
                 _log.error("Triton did not start again: %s", error)

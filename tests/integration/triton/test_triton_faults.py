@@ -148,6 +148,21 @@ async def test_a_model_that_cannot_load_names_the_reason(
         await EmbeddedTriton(EmbeddedTritonConfig(root, cache_dir=triton_cache)).start()
 
 
+async def test_a_server_that_crashes_while_it_loads_is_started_once_more(
+    matting_repository: Path, triton_cache: Path
+) -> None:
+    server = EmbeddedTriton(EmbeddedTritonConfig(matting_repository, cache_dir=triton_cache))
+    start = asyncio.ensure_future(server.start())
+    try:
+        await until(lambda: server.pid is not None)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        await start
+        assert server.ready
+    finally:
+        await server.stop()
+
+
 async def test_a_start_that_gets_stuck_tells_how_far_it_came(
     matting_repository: Path, triton_cache: Path
 ) -> None:
