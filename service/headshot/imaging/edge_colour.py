@@ -11,7 +11,7 @@ bookshelf), the matte stays as it was.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -42,6 +42,10 @@ _SPREADS = (0.006, 0.025, 0.12)
 _LUMP = 3
 """Pixels, at the side above, from which what colour would add is no strand."""
 _LUMP_REACH = 6
+_SEEN, _HELD = 0.1, 0.5
+"""Opacity from which something is seen, and from which the matte before calls it the person."""
+_ISLAND_REACH = 3
+"""Pixels around an island in which it fades out."""
 _BAND = 320
 """Rows of a block: enough that a block's work is pixels rather than calls."""
 
@@ -60,6 +64,8 @@ class EdgeColours:
         bounds: float32 [h0, w0, 2], the shares of F up to which a pixel is all background and
             from which it is all person.
         rim: float32 [h0, w0], 0..1, how far the old background's light on the rim is taken off.
+        apart: uint8 [h, w] of the picture settled on, 1 where what colour would add does not hang
+            together with the person; None for nowhere.
     """
 
     fore: F32
@@ -67,6 +73,7 @@ class EdgeColours:
     trust: F32
     bounds: F32
     rim: F32
+    apart: U8 | None = None
 
 
 def gather(image: U8, alpha: F32) -> EdgeColours:
@@ -115,6 +122,24 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     return EdgeColours(fore, back, np.asarray(trust, np.float32), bounds, rim)
 
 
+def settle(image: U8, alpha: F32) -> tuple[F32, EdgeColours]:
+    """Return the matte with its edge decided, and the colours that decide it at other sizes.
+
+    What colour adds and does not hang together with the person is left out, here and, where it was
+    found here, at every size.
+
+    Args:
+        image: uint8 [h, w, 3].
+        alpha: float32 [h, w], 0..1.
+    """
+    colours = gather(image, alpha)
+    out = decide(image, alpha, colours)
+    apart = _apart(alpha, out)
+    if apart is None:
+        return out, colours
+    return np.where(apart > 0, np.minimum(out, alpha), out), replace(colours, apart=apart)
+
+
 def decide(
     image: U8, alpha: F32, colours: EdgeColours, side_by_side: SideBySide = one_by_one
 ) -> F32:
@@ -138,7 +163,11 @@ def decide(
         share = np.clip((share - none) / (whole - none), 0, 1)
         view = out[block[1] : block[3], block[0] : block[2]]
         old = np.ascontiguousarray(view).reshape(-1).take(places)
-        view[np.divmod(places, view.shape[1])] = old + trust * (share - old)
+        change = trust * (share - old)
+        if colours.apart is not None:
+            apart = _nearest(colours.apart, image, block).reshape(-1).take(places)
+            change[(apart > 0) & (change > 0)] = 0
+        view[np.divmod(places, view.shape[1])] = old + change
 
     side_by_side([partial(decide_block, block) for block in _blocks(colours.trust, image)])
     return out
@@ -303,6 +332,33 @@ def _lumps(share: F32, bounds: F32, alpha: F32, trust: F32) -> F32:
         lump = np.minimum(np.asarray(cv2.dilate(lump, beside), np.uint8), added)
     wide = cv2.dilate(lump, beside).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(wide, (0, 0), 0.7), np.float32)
+
+
+def _apart(before: F32, after: F32) -> U8 | None:
+    """Return where colour may add nothing: in islands that hold nothing of the person before.
+
+    Hair hangs together with a head. A leaf, the dark between two stars or a crack in a wall may
+    have the hair's colour, and would float beside it.
+    """
+    seen = np.asarray(after > _SEEN, np.uint8)
+    count, labels = cv2.connectedComponents(seen, connectivity=8)
+    lone = np.ones(count, np.uint8)
+    lone[labels[before > _HELD]] = 0
+    lone[0] = 0
+    if not lone.any():
+        return None
+    islands = lone[labels]
+    reach = np.ones((2 * _ISLAND_REACH + 1,) * 2, np.uint8)
+    # The person's own edge keeps its say, however near an island is.
+    return np.asarray(cv2.dilate(islands, reach) & (islands | (1 - seen)), np.uint8)
+
+
+def _nearest(mask: U8, image: U8, block: _Block) -> U8:
+    """Return a block of the mask at the picture's size, not interpolated."""
+    (height, width), (h0, w0) = image.shape[:2], mask.shape
+    rows = np.arange(block[1], block[3]) * h0 // height
+    columns = np.arange(block[0], block[2]) * w0 // width
+    return np.asarray(mask[rows].take(columns, axis=1), np.uint8)
 
 
 def _disc(radius: float) -> U8:

@@ -151,8 +151,8 @@ def cut_person(
             reason="PERSON_NOT_SEPARATED",
         ) from None
     scene, retouched = retouch.apply(toned, frame.landmarks, retouch_level)
-    edge = edge_colour.gather(scene, alpha)
-    alpha = framing.limit_to_photo(edge_colour.decide(scene, alpha, edge), frame)
+    alpha, edge = edge_colour.settle(scene, alpha)
+    alpha = framing.limit_to_photo(alpha, frame)
     small = foreground.coarse(scene, alpha)
     return Person(
         colours=edge_colour.take_off_rim(foreground.correct(scene, alpha, small), edge),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 from headshot.imaging import edge_colour
 from headshot.imaging.colorimetry import F32, U8
 
@@ -131,3 +132,24 @@ def test_a_thing_behind_that_is_no_mixture_of_both_colours_is_not_drawn_in() -> 
     assert found[425:495, 308:314].max() < 0.1
     assert found[100:350, 306:314].max() < 0.1
     assert found[100:500, 280:296].min() > 0.9
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_leaf_of_the_hairs_colour_does_not_float_beside_the_head(times: int) -> None:
+    """Neither at the size at which it was found nor at a larger one, but a strand stays."""
+    marks = {name: np.zeros((SIDE, SIDE), np.uint8) for name in ("head", "leaf", "strand")}
+    cv2.circle(marks["head"], (SIDE // 2, SIDE // 2), 165, 255, -1)
+    cv2.ellipse(marks["leaf"], (SIDE // 2 + 177, SIDE // 2), (2, 5), 0, 0, 360, 255, -1)
+    cv2.line(marks["strand"], (SIDE // 2, 145), (SIDE // 2, 125), 255, 2)
+    there = {name: mark > 0 for name, mark in marks.items()}
+    head = np.asarray(marks["head"], np.float32) / np.float32(255)
+    seen = np.asarray(np.maximum.reduce(list(marks.values())), np.float32) / np.float32(255)
+    image, rough = picture(seen, plain((222, 224, 220))), as_a_network_sees_it(head)
+    found, colours = edge_colour.settle(image, rough)
+    size = (times * SIDE, times * SIDE)
+    large = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    soft = np.asarray(cv2.resize(rough, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    drawn = edge_colour.decide(large, soft, colours)[::times, ::times]
+    for made in (found, drawn):
+        assert made[there["leaf"]].max() < 0.1
+        assert made[there["strand"] & (rough < 0.1)][:8].mean() > 0.7
