@@ -5,7 +5,8 @@ pixels. Each pixel along the outline is therefore compared with two palettes: th
 background surely has around there, and those that the person surely has. What is plainly of the
 first and of none of the second is background, wherever the matte's edge runs. Nothing is ever
 added, and only what joins the background goes: a glint on a forehead is white like a wall, but
-lies inside.
+lies inside. A pearl is not, and its colour is nowhere else on the person: what the network calls
+the person at both looks stays, unless it is of a strong colour.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ _OWN = 8.0
 """Within this of a colour of the person a pixel is the person's."""
 _DECIDED = 0.9
 """Where the matte itself doubts, the background's colours count wherever they are."""
+_CERTAIN, _STRONG = 0.98, 35.0
+"""Alpha at both looks from which a pixel is the person's, and the chroma in CIELAB from which
+colour is heard nevertheless: a flag's red."""
 _PASSES = 3
 _EMPTY = 0.05
 """Alpha up to which the matte leaves a place to the background."""
@@ -61,12 +65,14 @@ _NEAR = 0.02
 """How far around a scrap, over the side, colour has no say: as far as the matte's filter looks."""
 
 
-def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
+def remove(alpha: U8 | F32, image: U8, opinion: U8 | None = None) -> U8 | F32:
     """Return the matte without scraps of background along its outline.
 
     Args:
         alpha: [h0, w0], uint8 0..255 or float32 0..1, with the subject only (`matte.clean`).
         image: uint8 [h, w, 3], the picture it belongs to, of the same aspect.
+        opinion: uint8 [h1, w1] of the same aspect, what the network says of the same picture seen
+            another way; None where it was asked once, and is not believed against colour.
 
     Returns:
         [h0, w0], dtype of `alpha`; the very array where there is nothing to take off.
@@ -76,9 +82,10 @@ def remove(alpha: U8 | F32, image: U8) -> U8 | F32:
     colours = to_lab(
         np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     )
+    other = None if opinion is None else _at_size(opinion, width, height)
     gone = np.zeros((height, width), np.uint8)
     for _ in range(_PASSES):
-        scrap, deepest = _scraps(np.asarray(values * (1 - gone), np.float32), colours)
+        scrap, deepest = _scraps(np.asarray(values * (1 - gone), np.float32), colours, other)
         gone |= scrap
         # What reached the band's inner end goes on behind it.
         if deepest < 0.8 * _BAND:
@@ -112,7 +119,12 @@ def _full(alpha: U8 | F32) -> np.float32:
     return np.float32(255 if alpha.dtype == np.uint8 else 1)
 
 
-def _scraps(alpha: F32, colours: F32) -> tuple[U8, float]:
+def _at_size(opinion: U8, width: int, height: int) -> F32:
+    large = cv2.resize(opinion, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large * np.float32(1 / 255), np.float32)
+
+
+def _scraps(alpha: F32, colours: F32, opinion: F32 | None) -> tuple[U8, float]:
     """Return 0/1 uint8 [h, w], 1 where scraps are, and how deep they reach over the side."""
     height, width = alpha.shape
     side = float(max(height, width))
@@ -150,6 +162,10 @@ def _scraps(alpha: F32, colours: F32) -> tuple[U8, float]:
     strange.reshape(-1)[band[to_person > _OWN]] = 1
     beside = np.asarray(cv2.dilate(joined, np.ones((5, 5), np.uint8)), np.uint8)
     found = joined | (strange & _closed(joined | outside) & beside)
+    if opinion is not None:
+        _, a, b = cv2.split(colours)
+        certain = (np.minimum(alpha, opinion) > _CERTAIN) & (np.hypot(a, b) < _STRONG)
+        found[certain] = 0
     return found, float(depth[found > 0].max(initial=0.0))
 
 

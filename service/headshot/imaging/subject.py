@@ -44,7 +44,7 @@ def settle(
         alpha: [h0, w0] of the network, uint8 0..255 or float32 0..1.
         image: uint8 [h, w, 3], the picture it belongs to, of the same aspect.
         face: (x, y) in the face, in pixels of `alpha`.
-        opinion: of `second_opinion`, heard about banks of fog.
+        opinion: of `second_opinion`, heard about banks of fog and scraps.
 
     Returns:
         ([h0, w0] of the dtype of `alpha`, uint8 [h0, w0]: 1 where scraps were taken off and colour
@@ -52,6 +52,6 @@ def settle(
     """
     whole = clean(fog.clear(alpha, opinion), seed=face)
     # Before the fog is decided: a fog of the background's colours is background, whatever it says.
-    kept = flecks.remove(whole, image)
+    kept = flecks.remove(whole, image, opinion)
     around = None if kept is whole else flecks.around(whole, kept)
     return clean(fog.decide(kept), seed=face), around

@@ -109,3 +109,29 @@ def test_a_picture_without_background_comes_back_as_it_is() -> None:
     image, _ = scene(flag())
     alpha = np.full((512, 512), 255, np.uint8)
     assert flecks.remove(alpha, image) is alpha
+
+
+def test_a_pearl_of_the_walls_grey_stays_where_the_network_is_certain_of_it_twice() -> None:
+    stripes = ((130, 160, 130), (30, 40, 60))
+    wall = material.plain(stripes[0])
+    for left in range(0, 640, 40):
+        wall[:, left : left + 40] = stripes[left // 40 % 2]
+    image, truth = scene(wall)
+    edge = int(np.flatnonzero(truth[190] > 0.5)[0])
+    pearl = np.zeros_like(truth)
+    cv2.circle(pearl, (edge, 190), 6, 1.0, -1)
+    image[cv2.resize(pearl, (640, 640)) > 0.5] = stripes[0]
+    alpha = as_bytes(np.maximum(truth, pearl))
+    there = cv2.erode(pearl, np.ones((5, 5), np.uint8)) > 0.5
+    assert flecks.remove(alpha, image)[there].mean() < 100
+    assert flecks.remove(alpha, image, as_bytes(0.8 * truth))[there].mean() < 100
+    opinion = np.asarray(cv2.resize(alpha, (256, 256), interpolation=cv2.INTER_AREA), np.uint8)
+    assert flecks.remove(alpha, image, opinion)[there].mean() > 200
+
+
+def test_a_strong_colour_of_a_flag_goes_however_certain_the_network_is() -> None:
+    image, truth = scene(flag())
+    spoilt = with_scraps(truth)
+    made = flecks.remove(as_bytes(spoilt), image, as_bytes(np.asarray(spoilt > 0.5, np.float32)))
+    scraps = (spoilt > 0.5) & (truth < 0.05)
+    assert made[scraps].mean() < 0.15 * 255
