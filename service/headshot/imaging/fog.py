@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.enclosed import parts_of
 
 _SIDE = 256
 """At which fog is looked for."""
@@ -22,9 +23,9 @@ _LIKELY = 0.5
 _UNLIKELY, _BANK = 0.4, 150
 """A bank of fog whose mean is below the first is background, if it has more pixels than the second
 at which fog is looked for."""
-_HOLE, _ALL = 0.004, 0.01
-"""Share of the picture below which an unlikely place amid likely ones is no gap; how nearly all of
-it must be fog."""
+_HOLE, _ENCLOSED, _ALL = 0.004, 0.015, 0.01
+"""Shares of the picture below which an unlikely place is no gap: beside the picture's border, and
+where likely ones enclose it; how nearly all of it must be fog."""
 _SOFT = 1.2
 """Standard deviation of a decided edge, in pixels at which fog is looked for."""
 
@@ -89,13 +90,13 @@ def _filled(more: U8, alpha: F32, fog: F32) -> U8:
 
     A blotch of a sleeve that seems unlikely while the sleeve does not is no gap.
     """
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(1 - more, connectivity=4)
-    small = stats[:, cv2.CC_STAT_AREA] < _HOLE * more.size
+    rest = parts_of(np.asarray(1 - more, np.uint8))
+    most = np.where(rest.enclosed, _ENCLOSED, _HOLE) * more.size
     gap = (alpha < _GREY[0]) | (fog < 1 - _ALL)
-    sure = np.bincount(labels[gap], minlength=count)
-    whole = small & (sure == 0)
+    sure = np.bincount(rest.labels[gap], minlength=len(most))
+    whole = (rest.stats[:, cv2.CC_STAT_AREA] < most) & (sure == 0)
     whole[0] = False
-    return np.asarray(more | whole[labels], np.uint8)
+    return np.asarray(more | whole[rest.labels], np.uint8)
 
 
 def _heard(alpha: F32, opinion: U8 | None) -> F32:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging import geometry
 from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.enclosed import Parts, parts_of
 from headshot.imaging.enlarge import enlarged_block, runs
 from headshot.imaging.parts import SideBySide, one_by_one
 
@@ -21,6 +22,8 @@ _RADIUS, _EPS = 0.018, 5e-5
 gradient error (30 composites of training people); with twice of it flags come into the veil."""
 _OUTSIDE, _INSIDE = (0.04, 0.12), (0.9, 0.09)
 """Where colour has no say: alpha from where, and over how much more, it leaves 0 and reaches 1."""
+_NOTHING = 20
+"""Of 255: alpha below which the matte rules a place out."""
 _BAND = 128
 """Rows of output computed at a time, so that temporaries stay in the cache."""
 _VEIL = np.array([[1 / 0.88] * 4 + [-0.06 / 0.88]], np.float32)
@@ -35,9 +38,10 @@ def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | 
         seed: (x, y) inside the subject (the face); without it the largest region is the subject.
 
     Returns:
-        The matte, same shape and dtype. Soft hair that joins the subject stays; what lies further
-        than a few pixels from it goes. Holes of less than 0.4% of the picture are filled: larger
-        ones are real gaps (an arm on the hip).
+        The matte, same shape and dtype. Soft hair that joins the subject stays, and so does what
+        the matte says of places that the subject encloses; what lies further than a few pixels
+        from it goes. Holes of less than 0.4% of the picture are filled: larger ones are real gaps
+        (an arm on the hip).
     """
     grey = alpha if alpha.dtype == np.uint8 else np.rint(alpha * 255).astype(np.uint8)
     solid = (grey > 96).astype(np.uint8)
@@ -58,26 +62,24 @@ def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | 
         i for i in range(1, count) if i != main and stats[i, cv2.CC_STAT_AREA] > 0.0005 * grey.size
     ]
     far = np.isin(labels, big).astype(np.uint8) if big else np.zeros_like(other)
-    keep = near.copy()
+    rest = parts_of(np.asarray(1 - subject, np.uint8))
+    # A place amid the subject that is doubted and nowhere ruled out, a dark brim of a hat, is not
+    # further from it for being large.
+    ruled_out = np.bincount(rest.labels[grey < _NOTHING], minlength=len(rest.enclosed)) > 0
+    keep = near | (rest.enclosed & ~ruled_out)[rest.labels].astype(np.uint8)
     if far.any():
         blocked = cv2.dilate(far, np.ones((5, 5), np.uint8))
         keep[(blocked > 0) & (subject == 0)] = 0
     out = alpha * keep.astype(alpha.dtype)
-    return _fill_holes(out, subject)
+    return _fill_holes(out, rest)
 
 
-def _fill_holes(alpha: U8 | F32, subject: U8) -> U8 | F32:
-    empty = (subject == 0).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(empty, connectivity=4)
-    height, width = subject.shape
+def _fill_holes(alpha: U8 | F32, rest: Parts) -> U8 | F32:
     full = 255 if alpha.dtype == np.uint8 else 1.0
-    for i in range(1, count):
-        x, y, w, h, area = stats[i]
-        inside = x > 0 and y > 0 and x + w < width and y + h < height
-        if not inside or area >= 0.004 * subject.size:
-            continue
+    for i in np.flatnonzero(rest.enclosed & (rest.stats[:, 4] < 0.004 * alpha.size)):
+        x, y, w, h, _ = rest.stats[i]
         window = (slice(max(0, y - 4), y + h + 4), slice(max(0, x - 4), x + w + 4))
-        hole = (labels[window] == i).astype(np.uint8)
+        hole = (rest.labels[window] == i).astype(np.uint8)
         ring = cv2.dilate(hole, np.ones((7, 7), np.uint8)) - cv2.dilate(
             hole, np.ones((3, 3), np.uint8)
         )

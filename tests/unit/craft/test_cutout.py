@@ -76,6 +76,17 @@ class TestMatte:
         assert kept[256, 256] == 0
         assert kept[256, 360] == 255
 
+    def test_a_place_amid_the_subject_is_doubted_as_before_unless_it_is_partly_ruled_out(
+        self,
+    ) -> None:
+        brim = np.zeros((512, 512), np.uint8)
+        cv2.circle(brim, (256, 256), 160, 255, -1)
+        cv2.circle(brim, (256, 256), 50, 80, -1)
+        gap = brim.copy()
+        cv2.circle(gap, (256, 256), 15, 0, -1)
+        assert np.array_equal(matte.clean(brim), brim)
+        assert matte.clean(gap)[230:283, 230:283].max() == 0
+
     def test_where_the_matte_is_sure_and_decided_colour_has_no_say(self) -> None:
         small = np.zeros((128, 128), np.uint8)
         small[32:96, 32:96] = 255

@@ -81,6 +81,17 @@ def test_an_unlikely_blotch_amid_a_likely_sleeve_is_no_gap_but_a_sure_gap_is() -
     assert fog.decide(gap)[287:303, 207:223].max() < 30
 
 
+def test_a_larger_blotch_is_no_gap_only_where_likely_places_enclose_it() -> None:
+    given = np.full((SIDE, SIDE), 255, np.uint8)
+    given[:60] = 0
+    given[150:300, 100:400], given[380:, 100:400] = 180, 180
+    enclosed, at_the_border = np.s_[195:255, 220:280], np.s_[452:512, 220:280]
+    given[enclosed], given[at_the_border] = 100, 100
+    made = fog.decide(given)
+    assert made[enclosed].min() > 250
+    assert made[470:, 235:265].max() < 30
+
+
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
 def test_an_edge_of_hairs_width_is_left_to_the_network(sigma: float) -> None:
     soft = np.rint(cv2.GaussianBlur(true_matte(), (0, 0), sigma) * 255).astype(np.uint8)
