@@ -5,8 +5,8 @@ pixels. Each pixel along the outline is therefore compared with two palettes: th
 background surely has around there, and those that the person surely has. What is plainly of the
 first and of none of the second is background, wherever the matte's edge runs. Nothing is ever
 added, and only what joins the background goes: a glint on a forehead is white like a wall, but
-lies inside. A pearl is not, and its colour is nowhere else on the person: what the network calls
-the person at both looks stays, unless it is of a strong colour.
+lies inside. A pearl at an ear does not, and its colour is nowhere else on the person: what the
+network calls the person at both looks stays, unless it is of a strong colour.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ _ALIKE = 14.0
 _RATIO = 0.6
 """What goes is further than the first from every colour of the person, nearer than the second to
 one of the background, and that in this proportion."""
+_FOREIGN, _SOMEWHERE, _VIVID = 24.0, 20.0, 38.0
+_SPOT = 0.0006
+"""A spot goes whatever the network says, and although the background is not known to have its
+colour around there, if it has less than this share of the picture and is vivid: further than the
+first from the person's colours around there, nearer than the second to one that the background has
+anywhere, and nearer than to any of the person's; of the third chroma on, all in CIELAB."""
 _OWN = 8.0
 """Within this of a colour of the person a pixel is the person's."""
 _DECIDED = 0.9
@@ -149,24 +155,47 @@ def _scraps(alpha: F32, colours: F32, opinion: F32 | None) -> tuple[U8, float]:
     pixels = colours.reshape(-1, 3)[band]
     places = _coarse_places(band, width, height)
     near_by, anywhere = _distances(pixels, places, colours, behind, (_COLOURS_BEHIND, _RARE_BEHIND))
-    to_person, _ = _distances(pixels, places, colours, person, (_COLOURS_OWN, _RARE_OWN))
+    to_person, ever = _distances(pixels, places, colours, person, (_COLOURS_OWN, _RARE_OWN))
     doubted = alpha.reshape(-1)[band] < _DECIDED
     to_background = np.where(doubted, anywhere, near_by)
     plainly = (to_person > _OTHER) & (to_background < np.minimum(_ALIKE, _RATIO * to_person))
-    scrap = nothing.reshape(-1)
-    scrap[band[plainly]] = 1
     outside = np.asarray(alpha <= _EMPTY, np.uint8)
-    joined = _joined(scrap.reshape(height, width), outside)
+    joined = _joined(_marked(band[plainly], alpha), outside)
+    chroma = np.hypot(pixels[:, 1], pixels[:, 2])
+    vivid = (to_person > _FOREIGN) & (chroma > _VIVID) & (solid.reshape(-1)[band] > 0)
+    vivid &= anywhere < np.minimum(np.minimum(_SOMEWHERE, ever), _RATIO * to_person)
+    spots = _marked(band[vivid], alpha) & (1 - joined)
+    joined |= _spots(spots, outside | joined, depth > _DEEP)
     # Between two colours of a flag lies a blend of both that is no colour of either palette.
-    strange = nothing.copy()
-    strange.reshape(-1)[band[to_person > _OWN]] = 1
+    strange = _marked(band[to_person > _OWN], alpha)
     beside = np.asarray(cv2.dilate(joined, np.ones((5, 5), np.uint8)), np.uint8)
     found = joined | (strange & _closed(joined | outside) & beside)
     if opinion is not None:
-        _, a, b = cv2.split(colours)
-        certain = (np.minimum(alpha, opinion) > _CERTAIN) & (np.hypot(a, b) < _STRONG)
-        found[certain] = 0
+        least = np.minimum(alpha, opinion).reshape(-1)[band]
+        found.reshape(-1)[band[(least > _CERTAIN) & (chroma < _STRONG)]] = 0
     return found, float(depth[found > 0].max(initial=0.0))
+
+
+def _marked(places: NDArray[np.intp], alpha: F32) -> U8:
+    """Return 0/1, 1 at the places, counted row by row."""
+    mask = np.zeros(alpha.size, np.uint8)
+    mask[places] = 1
+    return mask.reshape(alpha.shape)
+
+
+def _spots(found: U8, outside: U8, inside: NDArray[np.bool_]) -> U8:
+    """Return the parts of what was found that are small, compact, outermost and nowhere inside."""
+    if not found.any():
+        return found
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    square = np.ones((3, 3), np.uint8)
+    compact, outermost, deep = np.zeros((3, count), bool)
+    compact[labels[cv2.erode(found, square) > 0]] = True
+    outermost[labels[cv2.dilate(outside, square) > 0]] = True
+    deep[labels[inside]] = True
+    chosen = compact & outermost & ~deep & (stats[:, cv2.CC_STAT_AREA] < _SPOT * found.size)
+    chosen[0] = False
+    return np.asarray(chosen[labels], np.uint8)
 
 
 def _opened(solid: U8, radius: float) -> U8:

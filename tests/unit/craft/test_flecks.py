@@ -135,3 +135,26 @@ def test_a_strong_colour_of_a_flag_goes_however_certain_the_network_is() -> None
     made = flecks.remove(as_bytes(spoilt), image, as_bytes(np.asarray(spoilt > 0.5, np.float32)))
     scraps = (spoilt > 0.5) & (truth < 0.05)
     assert made[scraps].mean() < 0.15 * 255
+
+
+@pytest.mark.parametrize("worn", [False, True])
+def test_a_vivid_spot_goes_although_its_colour_is_behind_only_elsewhere(worn: bool) -> None:
+    """The whole end of a stripe lies under the matte; of a flower's colour it may be a petal."""
+    red = (200, 20, 90)
+    wall = material.plain((150, 150, 150))
+    for left in range(0, 640, 80):
+        wall[:, left : left + 40] = (70, 80, 90)
+    wall[:60, 560:] = red
+    image, truth = scene(wall)
+    edge = int(np.flatnonzero(truth[190] > 0.5)[0])
+    spot, flower = np.zeros_like(truth), np.zeros_like(truth)
+    cv2.ellipse(spot, (edge - 2, 190), (4, 7), 0, 0, 360, 1.0, -1)
+    cv2.ellipse(flower, (edge + 20, 160), (12, 8), 0, 0, 360, 1.0 if worn else 0.0, -1)
+    image[cv2.resize(np.maximum(spot, flower), (640, 640)) > 0.5] = red
+    alpha = as_bytes(np.maximum(truth, spot))
+    made = flecks.remove(alpha, image, alpha)
+    assert alpha[spot > 0.5].min() == 255
+    if worn:
+        assert made[spot > 0.5].mean() > 250
+    else:
+        assert made[spot > 0.5].mean() < 30
