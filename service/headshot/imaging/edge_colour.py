@@ -137,7 +137,8 @@ def settle(image: U8, alpha: F32) -> tuple[F32, EdgeColours]:
     apart = _apart(alpha, out)
     if apart is None:
         return out, colours
-    return np.where(apart > 0, np.minimum(out, alpha), out), replace(colours, apart=apart)
+    np.minimum(out, alpha, out=out, where=apart > 0)
+    return out, replace(colours, apart=apart)
 
 
 def decide(

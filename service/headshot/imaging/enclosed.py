@@ -25,6 +25,14 @@ class Parts:
     stats: NDArray[np.int32]
     enclosed: NDArray[np.bool_]
 
+    def window(self, part: int, margin: int = 0) -> tuple[slice, slice]:
+        """Return the rows and columns that hold a part, and a margin around it in pixels."""
+        x, y, wide, high, _ = (int(value) for value in self.stats[part])
+        return (
+            slice(max(0, y - margin), y + high + margin),
+            slice(max(0, x - margin), x + wide + margin),
+        )
+
 
 def parts_of(mask: U8) -> Parts:
     """Return the parts of a 0/1 uint8 [h, w] mask."""

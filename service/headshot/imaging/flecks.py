@@ -161,19 +161,24 @@ def _scraps(alpha: F32, colours: F32, opinion: F32 | None) -> tuple[U8, float]:
     plainly = (to_person > _OTHER) & (to_background < np.minimum(_ALIKE, _RATIO * to_person))
     outside = np.asarray(alpha <= _EMPTY, np.uint8)
     joined = _joined(_marked(band[plainly], alpha), outside)
-    chroma = np.hypot(pixels[:, 1], pixels[:, 2])
-    vivid = (to_person > _FOREIGN) & (chroma > _VIVID) & (solid.reshape(-1)[band] > 0)
-    vivid &= anywhere < np.minimum(np.minimum(_SOMEWHERE, ever), _RATIO * to_person)
-    spots = _marked(band[vivid], alpha) & (1 - joined)
-    joined |= _spots(spots, outside | joined, depth > _DEEP)
+    foreign = (to_person > _FOREIGN) & (solid.reshape(-1)[band] > 0)
+    foreign &= anywhere < np.minimum(np.minimum(_SOMEWHERE, ever), _RATIO * to_person)
+    vivid = band[foreign][_chroma(pixels[foreign]) > _VIVID]
+    joined |= _spots(_marked(vivid, alpha) & (1 - joined), outside | joined, depth > _DEEP)
     # Between two colours of a flag lies a blend of both that is no colour of either palette.
     strange = _marked(band[to_person > _OWN], alpha)
     beside = np.asarray(cv2.dilate(joined, np.ones((5, 5), np.uint8)), np.uint8)
     found = joined | (strange & _closed(joined | outside) & beside)
     if opinion is not None:
-        least = np.minimum(alpha, opinion).reshape(-1)[band]
-        found.reshape(-1)[band[(least > _CERTAIN) & (chroma < _STRONG)]] = 0
+        taken = np.flatnonzero(found)
+        own = np.minimum(alpha.reshape(-1)[taken], opinion.reshape(-1)[taken]) > _CERTAIN
+        own &= _chroma(colours.reshape(-1, 3)[taken]) < _STRONG
+        found.reshape(-1)[taken[own]] = 0
     return found, float(depth[found > 0].max(initial=0.0))
+
+
+def _chroma(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(np.hypot(pixels[:, 1], pixels[:, 2]), np.float32)
 
 
 def _marked(places: NDArray[np.intp], alpha: F32) -> U8:

@@ -63,10 +63,14 @@ def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | 
     ]
     far = np.isin(labels, big).astype(np.uint8) if big else np.zeros_like(other)
     rest = parts_of(np.asarray(1 - subject, np.uint8))
+    keep = near.copy()
     # A place amid the subject that is doubted and nowhere ruled out, a dark brim of a hat, is not
     # further from it for being large.
-    ruled_out = np.bincount(rest.labels[grey < _NOTHING], minlength=len(rest.enclosed)) > 0
-    keep = near | (rest.enclosed & ~ruled_out)[rest.labels].astype(np.uint8)
+    for i in np.flatnonzero(rest.enclosed).tolist():
+        window = rest.window(i)
+        place = rest.labels[window] == i
+        if grey[window][place].min() >= _NOTHING:
+            keep[window][place] = 1
     if far.any():
         blocked = cv2.dilate(far, np.ones((5, 5), np.uint8))
         keep[(blocked > 0) & (subject == 0)] = 0
@@ -76,9 +80,8 @@ def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | 
 
 def _fill_holes(alpha: U8 | F32, rest: Parts) -> U8 | F32:
     full = 255 if alpha.dtype == np.uint8 else 1.0
-    for i in np.flatnonzero(rest.enclosed & (rest.stats[:, 4] < 0.004 * alpha.size)):
-        x, y, w, h, _ = rest.stats[i]
-        window = (slice(max(0, y - 4), y + h + 4), slice(max(0, x - 4), x + w + 4))
+    for i in np.flatnonzero(rest.enclosed & (rest.stats[:, 4] < 0.004 * alpha.size)).tolist():
+        window = rest.window(i, 4)
         hole = (rest.labels[window] == i).astype(np.uint8)
         ring = cv2.dilate(hole, np.ones((7, 7), np.uint8)) - cv2.dilate(
             hole, np.ones((3, 3), np.uint8)
