@@ -31,6 +31,8 @@ _CROWN_ALLOWANCE = 0.35
 _HIGHEST_HAIR = 3.0
 _HAIR_LOST = 0.25
 """What hair that a photo shows costs when it is cut, over what a cut that the photo shows costs."""
+_MOST_HAIR = 0.15
+"""Of the side: a photo that can give no more than some of so much hair gives shoulders instead."""
 _TOLD = 0.02
 """Of the side: from here on lost hair is told."""
 
@@ -277,7 +279,7 @@ def _violations(
     # Hair that the photo itself cuts may reach the canvas's edge; whole hair keeps its margin.
     out["crown"] = zero if edges.top else np.maximum(spec.top_margin - crown, 0)
     # Cut once, it should not be cut again, but for a team's one eye line and head size.
-    out["hair"] = np.maximum(-crown, 0) if edges.top and not spec.hold else zero
+    out["hair"] = np.clip(-crown, 0, _MOST_HAIR) if edges.top and not spec.hold else zero
     chin = line + (face.chin_y - face.eyes[1]) / side
     out["chin"] = np.maximum(chin - 0.94, 0)
     return out
