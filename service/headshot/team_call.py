@@ -49,7 +49,7 @@ async def outcomes(
                 yield pb.CreateHeadshotsRequest(item=item)
         except Exception as error:  # gRPC itself would log it and only cancel the call
             failed.append(error)
-            begun.wait()
+            begun.wait(timeout_s)
             call.cancel()
 
     stub: Any = headshot_service_pb2_grpc.HeadshotServiceStub(channel)  # type: ignore[no-untyped-call]
