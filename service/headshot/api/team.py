@@ -231,6 +231,8 @@ class TeamRpc:
             OverloadedError: it cannot be before the deadline.
             StoppingError: the service stops.
         """
+        # Looked at once: for a caller that set none it would begin anew with each attempt.
+        deadline = self._sessions.deadline(context)
         while True:
             async with AsyncExitStack() as stack:
                 work = self._sessions.work(
@@ -239,7 +241,7 @@ class TeamRpc:
                 try:
                     call = await stack.enter_async_context(work)
                 except OverloadedError as error:
-                    await self._pause(error, self._sessions.deadline(context))
+                    await self._pause(error, deadline)
                     continue
                 yield call
                 return

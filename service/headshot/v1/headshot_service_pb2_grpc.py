@@ -159,7 +159,8 @@ class HeadshotServiceServicer:
         one within ten: else the stream ends with ABORTED (STREAM_IDLE). Settings that no headshot can
         be made with end the call before any item. An item for which there is no room, or no quota, waits
         for it, and the sender with it, until the deadline; one that waits when the service stops has the
-        error SERVICE_STOPPING, and the call ends with it: send those, and what was not taken, again.
+        error SERVICE_STOPPING, and so ends a call that is not yet half-closed: send those, and what was
+        not taken, again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

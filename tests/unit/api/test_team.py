@@ -31,6 +31,7 @@ from headshot.pipeline.requests import HeadshotRequest
 from headshot.pipeline.service import Pipeline
 from headshot.security.credentials import TenantQuota
 from headshot.telemetry import logs, tracing
+from headshot.telemetry.context import Priority
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
 
@@ -246,6 +247,34 @@ async def reasons(team: TeamRpc, caller: Caller, count: int) -> Counter[str]:
 async def test_a_team_beyond_the_quota_takes_longer_and_loses_nobody(parts, quota):
     team = with_quota(parts, asyncio.Event(), quota)
     assert await reasons(team, Caller(), 8) == {"NO_USABLE_PHOTO": 8}
+
+
+async def test_who_set_no_deadline_waits_for_room_no_longer_than_the_operators(parts):
+    settings = parts.settings.model_copy(update={"default_deadline_s": 0.6})
+    limits = AdmissionLimits(permits=1, queue=0, initial_service_s=0.1)
+    admission = AdmissionController(limits, parts.metrics)
+    sessions = Sessions(settings, admission, parts.metrics, tracing.configure(None))
+    team = TeamRpc(parts.pipeline, sessions, parts.templates, parts.audit, asyncio.Event())
+    async with admission.admit("another", Priority.BATCH, None):  # All the time.
+        begun = time.perf_counter()
+        assert await reasons(team, Caller(), 1) == {"QUEUE_FULL": 1}
+        assert time.perf_counter() - begun < 5
+
+
+class Speechless(Sessions):
+    """Sessions that cannot tell operators of a failure."""
+
+    def note_failure(self, *_: object) -> NoReturn:
+        raise OSError("no space left on device")
+
+
+async def test_a_failure_that_cannot_be_told_ends_the_call_instead_of_leaving_it_open(parts):
+    sessions = Speechless(parts.settings, parts.admission, parts.metrics, tracing.configure(None))
+    team = TeamRpc(parts.pipeline, sessions, parts.templates, parts.audit, asyncio.Event())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with asyncio.timeout(5):
+            await outcomes(team, SETTINGS, item("a"))
+    assert caught.group_contains(OSError)
 
 
 class Hurried(Caller):

@@ -18,6 +18,7 @@ from headshot.api import team
 from headshot.api.draining import stop_server
 from headshot.api.interceptors import OpenCalls, server_interceptors
 from headshot.api.servicer import HeadshotServicer
+from headshot.client import AsyncHeadshotClient, HeadshotCallError
 from headshot.errors import NoUsablePhotoError
 from headshot.pipeline.service import Pipeline
 from headshot.telemetry.tracing import NullTracing
@@ -49,6 +50,7 @@ class Running:
 
     server: grpc.aio.Server
     stub: Any
+    address: str = ""
     calls: OpenCalls = field(default_factory=lambda: OpenCalls("/headshot.v1.HeadshotService/"))
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -84,7 +86,8 @@ async def running(parts: Parts) -> AsyncIterator[Running]:
     headshot_service_pb2_grpc.add_HeadshotServiceServicer_to_server(servicer, running.server)
     port = running.server.add_insecure_port("127.0.0.1:0")
     await running.server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    running.address = f"127.0.0.1:{port}"
+    async with grpc.aio.insecure_channel(running.address) as channel:
         running.stub = headshot_service_pb2_grpc.HeadshotServiceStub(channel)
         yield running
     await running.server.stop(None)
@@ -170,4 +173,28 @@ async def test_a_sender_that_never_pauses_is_told_at_once_that_the_service_stops
         sending.cancel()
         await asyncio.wait([sending])
     # Half a second each, four at a time: two rounds at most were begun before.
+    assert 4 <= len(names) <= 8
+
+
+async def test_the_client_tells_a_sender_that_never_pauses_that_the_service_stops(
+    running: Running,
+) -> None:
+    people = (item(str(number)).item for number in range(200))
+    names: list[str] = []
+
+    async def make() -> None:
+        async with AsyncHeadshotClient(running.address) as client:
+            async for response in client.create_headshots(pb.TeamSettings(), people, 20):
+                names.append(response.item_id)
+
+    making = asyncio.ensure_future(make())
+    await asyncio.sleep(0.8)
+    assert await running.stop() < 3
+    with pytest.raises(HeadshotCallError) as caught:
+        async with asyncio.timeout(5):
+            await making
+    assert (caught.value.code, caught.value.reason) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "SERVICE_STOPPING",
+    )
     assert 4 <= len(names) <= 8
