@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,8 +284,11 @@ def test_nothing_survives_a_killed_gateway(gateway: _Gateway) -> None:
     gateway.process.wait(timeout=10)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive
-    assert not _memory(gateway.process.pid)
-    assert not [path for path in gateway.pictures if path.exists()]
+    # Removed by a process that is nobody's child by now: it has its time, too.
+    until = time.monotonic() + 10
+    while left := {*_memory(gateway.process.pid), *filter(Path.exists, gateway.pictures)}:
+        assert time.monotonic() < until, left
+        time.sleep(0.05)
     RunFolder().remove()  # as the next gateway's server does when it starts
     assert not gateway.folder.exists()
 
