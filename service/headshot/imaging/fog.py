@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
-from headshot.imaging.enclosed import parts_of
+from headshot.imaging.enclosed import components_of
 
 _SIDE = 256
 """At which fog is looked for."""
@@ -90,7 +90,7 @@ def _filled(more: U8, alpha: F32, fog: F32) -> U8:
 
     A blotch of a sleeve that seems unlikely while the sleeve does not is no gap.
     """
-    rest = parts_of(np.asarray(1 - more, np.uint8))
+    rest = components_of(np.asarray(1 - more, np.uint8))
     most = np.where(rest.enclosed, _ENCLOSED, _HOLE) * more.size
     gap = (alpha < _GREY[0]) | (fog < 1 - _ALL)
     sure = np.bincount(rest.labels[gap], minlength=len(most))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging import geometry
 from headshot.imaging.colorimetry import F32, U8
-from headshot.imaging.enclosed import Parts, parts_of
+from headshot.imaging.enclosed import Components, components_of
 from headshot.imaging.enlarge import enlarged_block, runs
 from headshot.imaging.parts import SideBySide, one_by_one
 
@@ -62,7 +62,7 @@ def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | 
         i for i in range(1, count) if i != main and stats[i, cv2.CC_STAT_AREA] > 0.0005 * grey.size
     ]
     far = np.isin(labels, big).astype(np.uint8) if big else np.zeros_like(other)
-    rest = parts_of(np.asarray(1 - subject, np.uint8))
+    rest = components_of(np.asarray(1 - subject, np.uint8))
     keep = near.copy()
     # A place amid the subject that is doubted and nowhere ruled out, a dark brim of a hat, is not
     # further from it for being large.
@@ -78,7 +78,7 @@ def clean(alpha: U8 | F32, *, seed: NDArray[np.floating] | None = None) -> U8 | 
     return _fill_holes(out, rest)
 
 
-def _fill_holes(alpha: U8 | F32, rest: Parts) -> U8 | F32:
+def _fill_holes(alpha: U8 | F32, rest: Components) -> U8 | F32:
     full = 255 if alpha.dtype == np.uint8 else 1.0
     for i in np.flatnonzero(rest.enclosed & (rest.stats[:, 4] < 0.004 * alpha.size)).tolist():
         window = rest.window(i, 4)

@@ -107,11 +107,7 @@ class Drafting:
 
     async def _draft(self, call: Call, candidate: Candidate) -> Draft:
         """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
-        # With the scene kept in sight, all of it is needed at the end.
-        kept = self.wish.ground.kind == "blur"
-        canvas = self.framed.frame.canvas
-        part = None if kept else rendering.likely_part(self.framed.opinion, canvas)
-        await self.enlarging.begin(candidate.image, part)
+        await self.enlarging.begin(candidate.image, await self._likely_part(call))
         begun = time.perf_counter()
         with call.stage("matte"):
             alpha_small = await pictures.matte(self.engine, call, candidate.image)
@@ -150,6 +146,15 @@ class Drafting:
                 verification.second,
             )
         return Draft(candidate, person, ground, square, whole, verification, report)
+
+    async def _likely_part(self, call: Call) -> NDArray[np.bool_] | None:
+        """Return what will be asked for of the enlarged picture, None for all of it."""
+        if self.wish.ground.kind == "blur":  # with the scene kept in sight
+            return None
+        framed = self.framed
+        return await self.engine.workers.run(
+            call.deadline, rendering.likely_part, framed.opinion, framed.frame.canvas
+        )
 
     async def _cut_out(self, call: Call, image: Image, alpha_small: Image) -> Person:
         """Tone the candidate and cut it out."""

@@ -21,6 +21,8 @@ from headshot.security.templates import TemplateSealer
 from headshot.telemetry import tracing
 from headshot.telemetry.audit import AuditLog
 from headshot.telemetry.metrics import Metrics
+from headshot.v1 import headshot_service_pb2 as pb
+from headshot.v1 import photo_pb2
 
 
 class Caller:
@@ -29,6 +31,12 @@ class Caller:
     def time_remaining(self) -> float | None:
         """Return None: no deadline."""
         return None
+
+
+def person(name: str) -> pb.CreateHeadshotsRequest:
+    """Return a team's message with one person, whose photo is none."""
+    photo = photo_pb2.Photo(data=b"no picture")
+    return pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id=name, photos=[photo]))
 
 
 @dataclass(frozen=True)

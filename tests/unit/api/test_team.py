@@ -35,7 +35,7 @@ from headshot.telemetry.context import Priority
 from headshot.v1 import headshot_service_pb2 as pb
 from headshot.v1 import photo_pb2, style_pb2
 
-from tests.unit.api.parts import Caller, Parts
+from tests.unit.api.parts import Caller, Parts, person
 
 SETTINGS = pb.CreateHeadshotsRequest(settings=pb.TeamSettings())
 
@@ -209,11 +209,6 @@ class Refusing(Pipeline):
     async def create(self, *_: object) -> NoReturn:
         await asyncio.sleep(0.01)
         raise NoUsablePhotoError("none")
-
-
-def person(name: str) -> pb.CreateHeadshotsRequest:
-    photo = photo_pb2.Photo(data=b"no picture")
-    return pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id=name, photos=[photo]))
 
 
 def with_quota(parts: Parts, draining: asyncio.Event, quota: TenantQuota) -> TeamRpc:

@@ -23,9 +23,9 @@ from headshot.errors import NoUsablePhotoError
 from headshot.pipeline.service import Pipeline
 from headshot.telemetry.tracing import NullTracing
 from headshot.v1 import headshot_service_pb2 as pb
-from headshot.v1 import headshot_service_pb2_grpc, photo_pb2
+from headshot.v1 import headshot_service_pb2_grpc
 
-from tests.unit.api.parts import Parts
+from tests.unit.api.parts import Parts, person
 
 EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # The stubs lack it.
 SETTINGS = pb.CreateHeadshotsRequest(settings=pb.TeamSettings())
@@ -37,11 +37,6 @@ class Slow(Pipeline):
     async def create(self, *_: object) -> NoReturn:
         await asyncio.sleep(0.5)
         raise NoUsablePhotoError("none")
-
-
-def item(name: str) -> pb.CreateHeadshotsRequest:
-    photo = photo_pb2.Photo(data=b"no picture")
-    return pb.CreateHeadshotsRequest(item=pb.TeamItem(item_id=name, photos=[photo]))
 
 
 @dataclass
@@ -117,7 +112,7 @@ async def test_a_stream_on_which_nothing_happens_ends_but_work_is_no_silence(
     running: Running, monkeypatch
 ) -> None:
     monkeypatch.setattr(team, "_IDLE_S", 0.3)
-    call = await running.open(SETTINGS, item("a"))
+    call = await running.open(SETTINGS, person("a"))
     assert await end(call) == (["a"], grpc.StatusCode.ABORTED, "STREAM_IDLE")
 
 
@@ -136,7 +131,7 @@ async def test_a_stream_on_which_nothing_happens_does_not_hold_up_the_end(
 async def test_items_that_were_begun_have_their_outcomes_before_the_service_ends(
     running: Running,
 ) -> None:
-    call = await running.open(SETTINGS, item("a"), item("b"))
+    call = await running.open(SETTINGS, person("a"), person("b"))
     await asyncio.sleep(0.2)
     ended = asyncio.ensure_future(end(call))
     assert await running.stop() < 4
@@ -155,7 +150,7 @@ async def test_a_sender_that_never_pauses_is_told_at_once_that_the_service_stops
 
     async def send() -> None:
         for number in range(200):
-            await call.write(item(str(number)))
+            await call.write(person(str(number)))
 
     async def read() -> list[str]:
         names = []
@@ -179,7 +174,7 @@ async def test_a_sender_that_never_pauses_is_told_at_once_that_the_service_stops
 async def test_the_client_tells_a_sender_that_never_pauses_that_the_service_stops(
     running: Running,
 ) -> None:
-    people = (item(str(number)).item for number in range(200))
+    people = (person(str(number)).item for number in range(200))
     names: list[str] = []
 
     async def make() -> None:

@@ -22,6 +22,15 @@ def landmarks_at(
 FREE = EdgeTouch(top=False, left=None, right=None, crown=600.0)
 
 
+def wide_head(frame: PortraitFrame) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return a head, uint8 [640, 640], without a body, and its half width and height."""
+    x, y, s = *frame.face.eyes, frame.face.scale
+    alpha = np.zeros((640, 640), np.uint8)
+    axes = (round(1.45 * s), round(1.9 * s))
+    cv2.ellipse(alpha, (round(x), round(y)), axes, 0, 0, 360, 255, -1)
+    return alpha, axes
+
+
 def photo_top(frame: PortraitFrame, landmarks: np.ndarray) -> float:
     """Return the canvas row at which the photo begins above the face."""
     return float(frame.matrix[1] @ (float(landmarks[:2, 0].mean()), 0.0, 1.0))
@@ -206,11 +215,8 @@ class TestCrops:
     ) -> None:
         spec = FramingSpec(head_height=size)
         frame = framing.plan_portrait(landmarks_at(1000, 1200, 150), None, (2000, 3000), spec)
-        face = frame.face
+        face, (alpha, axes) = frame.face, wide_head(frame)
         x, y, s = *face.eyes, face.scale
-        alpha = np.zeros((640, 640), np.uint8)
-        axes = (round(1.45 * s), round(1.9 * s))
-        cv2.ellipse(alpha, (round(x), round(y)), axes, 0, 0, 360, 255, -1)
         alpha[round(y + 2.6 * s) :] = 255
         crop = framing.plan_crop(frame, alpha.astype(np.float32) / 255, aspect)
         assert crop.x0 < x - axes[0] < x + axes[0] < crop.x1
@@ -234,11 +240,8 @@ class TestCrops:
     ) -> None:
         spec = FramingSpec(head_height=size, eye_line=0.47)
         frame = framing.plan_portrait(landmarks_at(1000, 1200, 150), None, (2000, 3000), spec)
-        face = frame.face
+        face, (alpha, axes) = frame.face, wide_head(frame)
         x, y, s = *face.eyes, face.scale
-        alpha = np.zeros((640, 640), np.uint8)
-        axes = (round(1.45 * s), round(1.9 * s))
-        cv2.ellipse(alpha, (round(x), round(y)), axes, 0, 0, 360, 255, -1)
         # Shoulders that leave the photo next to the chin.
         alpha[round(y + 1.2 * s) :] = 255
         crop = framing.plan_crop(frame, alpha.astype(np.float32) / 255, aspect)
