@@ -32,6 +32,7 @@ from export_scripts.onnx_tools import (
     computes_bfloat16,
     run_onnxruntime,
     run_openvino,
+    separate_biases,
     store_half,
     worst_error,
 )
@@ -77,8 +78,12 @@ def export_module(
     output_names: Sequence[str],
     dynamic_axes: Mapping[str, Mapping[int, str]],
     opset: int,
+    biases_apart: bool = True,
 ) -> onnx.ModelProto:
-    """Trace ``module`` to ONNX, checked, weights stored as float16 behind a Cast."""
+    """Trace ``module`` to ONNX, checked, weights stored as float16 behind a Cast.
+
+    ``biases_apart``: see ``separate_biases``.
+    """
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(
@@ -92,7 +97,7 @@ def export_module(
             dynamo=False,
         )
         graph = onnx.load(path)
-    stored = store_half(graph)
+    stored = store_half(separate_biases(graph) if biases_apart else graph)
     stored.producer_name, stored.producer_version = "headshot", ""
     onnx.checker.check_model(stored, full_check=True)
     return stored
@@ -136,6 +141,7 @@ def build_graph(entry: Model, weights: Path | None = None) -> tuple[onnx.ModelPr
         output_names=network.OUTPUT_NAMES,
         dynamic_axes=network.DYNAMIC_AXES,
         opset=network.OPSET,
+        biases_apart=getattr(network, "BIASES_APART", True),
     )
     bf16_error: Callable[[list[Array], list[Array]], float]
     bf16_error = getattr(network, "bf16_error", worst_error)

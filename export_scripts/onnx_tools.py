@@ -62,6 +62,61 @@ def store_half(graph: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def separate_biases(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Write what a convolution adds, and slopes of PReLU, as constants of four axes beside it.
+
+    The same function, told so that OpenVINO computes it inside the convolution: of a bias given as
+    the convolution's own input its importer makes a shape computed at run time, and then passes
+    over the whole map once more for each of them; a slope of three axes changes the map's layout
+    and back. ONNX Runtime puts the bias back where it was.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(graph)
+    constants = {tensor.name: tensor for tensor in result.graph.initializer}
+    aliases = {n.output[0]: n.input[0] for n in result.graph.node if n.op_type == "Identity"}
+
+    def channels(name: str, new: str) -> TensorProto | None:
+        tensor = constants.get(aliases.get(name, name))
+        if tensor is None:
+            return None
+        return numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(1, -1, 1, 1), new)
+
+    nodes, added = [], []
+    for node in result.graph.node:
+        nodes.append(node)
+        out = node.output[0]
+        if node.op_type == "Conv" and len(node.input) == 3:
+            bias = channels(node.input[2], f"{out}__bias")
+            if bias is not None:
+                del node.input[2]
+                node.output[0] = f"{out}__product"
+                nodes.append(helper.make_node("Add", [node.output[0], bias.name], [out]))
+                added.append(bias)
+        elif node.op_type == "PRelu":
+            slope = channels(node.input[1], f"{out}__slope")
+            if slope is not None:
+                node.input[1] = slope.name
+                added.append(slope)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    result.graph.initializer.extend(added)
+    _drop_unused(result.graph)
+    return result
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    kept = {output.name for output in graph.output}
+    nodes = []
+    for node in reversed(graph.node):
+        if kept.intersection(node.output):
+            nodes.append(node)
+            kept.update(node.input)
+    initialisers = [tensor for tensor in graph.initializer if tensor.name in kept]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(initialisers)
+
+
 def run_onnxruntime(
     graph: onnx.ModelProto, feeds: Mapping[str, Array], threads: int = 1
 ) -> list[Array]:

@@ -132,8 +132,16 @@ class Trunk(nn.Module):
         return x, functional.pixel_shuffle(self.mask(x), 2)
 
 
+def bilinear_cells() -> Tensor:
+    """Bilinear interpolation to twice the size before its pixels are in place: kernel [4,1,3,3]."""
+    line = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
+    return torch.einsum("yi,xj->yxij", line, line).reshape(4, 1, 3, 3)
+
+
 class Detail(nn.Module):
     """The edge: full-resolution alpha logits from the photo and the trunk's features."""
+
+    between: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,18 +153,22 @@ class Detail(nn.Module):
         self.narrow = nn.Conv2d(quarter, half, 1)
         self.fine = Residual(half)
         self.alpha = nn.Conv2d(half, 4, 3, padding=1)
+        self.register_buffer("between", bilinear_cells(), persistent=False)
 
     def forward(self, image: Tensor, semantic: Tensor, mask: Tensor) -> Tensor:
         """Map [B,3,H,W], [B,16,H/4,W/4], [B,1,H/2,W/2] to alpha logits [B,1,H,W]."""
+        return functional.pixel_shuffle(self.cells(image, semantic, mask), MASK_STRIDE)
+
+    def cells(self, image: Tensor, semantic: Tensor, mask: Tensor) -> Tensor:
+        """The same before the pixels are put in place: [B,4,H/2,W/2]."""
         # The mask enters squashed: beyond +-4 the trunk is sure, and how sure does not matter.
         sure = torch.tanh(mask * 0.25)
         half = self.entry(torch.cat([functional.pixel_unshuffle(image, 2), sure], 1))
         x = self.coarse(torch.relu(self.quarter(half) + self.semantic(semantic)))
         up = functional.interpolate(self.narrow(x), scale_factor=2.0, mode="nearest")
-        change = functional.pixel_shuffle(self.alpha(self.fine(half + up)), 2)
-        prior = functional.interpolate(
-            mask, scale_factor=float(MASK_STRIDE), mode="bilinear", align_corners=False
-        )
+        change: Tensor = self.alpha(self.fine(half + up))
+        padded = functional.pad(mask, (1, 1, 1, 1), mode="replicate")
+        prior = functional.conv2d(padded, self.between)
         return prior.clamp(-8.0, 8.0) + change
 
 
@@ -194,17 +206,21 @@ def _resized(x: Tensor, side: int) -> Tensor:
 class ServingModule(nn.Module):
     """image: uint8 [B,512,512,3] RGB -> alpha: uint8 [B,512,512,1], 255 = person."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor:
         """Matte; shapes as in the class description."""
         x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        logits, _ = self.network(x)
+        logits = self.network.detail.cells(x, *self.network.locate(x))
         # A sigmoid never quite reaches its ends: stretch it so that sure pixels are 0 and 255.
         alpha = torch.clamp((torch.sigmoid(logits) - 0.02) / 0.96, 0.0, 1.0)
-        return torch.round(alpha * 255.0).to(torch.uint8).permute(0, 2, 3, 1)
+        # The cast cuts off what is behind the point. Bytes are put in place, not floats.
+        codes = (alpha * 255.0 + 0.5).to(torch.uint8)
+        size = CANVAS // MASK_STRIDE
+        cells = codes.reshape(-1, MASK_STRIDE, MASK_STRIDE, size, size).permute(0, 3, 1, 4, 2)
+        return cells.reshape(-1, CANVAS, CANVAS, 1)
 
 
 def build() -> nn.Module:
@@ -213,14 +229,32 @@ def build() -> nn.Module:
 
 
 def serving(network: nn.Module) -> nn.Module:
-    """Wrap a trained network for export."""
+    """Wrap a trained network for export; raises TypeError for another network."""
+    if not isinstance(network, MattingNetwork):
+        raise TypeError(f"expected MattingNetwork, got {type(network).__name__}")
     return ServingModule(network.eval()).eval()
+
+
+# Ellipses from back to front: centre, radii (in heads from the face's middle), colour.
+_DRAWING = (
+    (0.0, 2.3, 1.9, 1.2, (40, 52, 84)),
+    (0.0, 0.9, 0.45, 0.9, (190, 145, 120)),
+    (0.0, -0.25, 0.95, 1.15, (45, 32, 26)),
+    (0.0, 0.0, 0.78, 1.05, (214, 168, 140)),
+    (-0.3, -0.1, 0.14, 0.07, (60, 40, 35)),
+    (0.3, -0.1, 0.14, 0.07, (60, 40, 35)),
+    (-0.3, -0.28, 0.2, 0.04, (70, 50, 40)),
+    (0.3, -0.28, 0.2, 0.04, (70, 50, 40)),
+    (0.0, 0.2, 0.1, 0.16, (190, 140, 115)),
+    (0.0, 0.5, 0.28, 0.09, (170, 80, 80)),
+)
 
 
 def example_inputs(batch: int) -> tuple[Tensor, ...]:
     """Return inputs of the serving module: a drawn head and shoulders of another size in each row.
 
-    Noise would not do: its alpha is nearly zero everywhere, and the last digit is all of it.
+    Noise would not do: its alpha is nearly zero everywhere, and the last digit is all of it. Nor
+    would a sketch: the network must be as sure of its person as it is of people in photos.
     """
     y, x = torch.meshgrid(torch.arange(CANVAS), torch.arange(CANVAS), indexing="ij")
     rows = []
@@ -228,13 +262,10 @@ def example_inputs(batch: int) -> tuple[Tensor, ...]:
         size = 90.0 + 40.0 * (row % 3)
         u, v = (x - 256) / size, (y - 200) / size
         picture = torch.stack([90 + x / 16, 110 + y / 16, 140 - x / 16], -1)
-        parts = (  # centre, radii, colour
-            (0.0, 2.3, 1.9, 1.2, (40, 52, 84)),
-            (0.0, -0.25, 0.95, 1.15, (45, 32, 26)),
-            (0.0, 0.0, 0.78, 1.05, (214, 168, 140)),
-        )
-        for centre_x, centre_y, across, down, colour in parts:
-            inside = ((u - centre_x) / across) ** 2 + ((v - centre_y) / down) ** 2 < 1
-            picture[inside] = torch.tensor(colour, dtype=picture.dtype)
+        for centre_x, centre_y, across, down, colour in _DRAWING:
+            from_centre = ((u - centre_x) / across) ** 2 + ((v - centre_y) / down) ** 2
+            light = 1.15 - 0.35 * from_centre.clamp(0, 1) - 0.12 * (u - centre_x)
+            shaded = torch.tensor(colour, dtype=picture.dtype) * light[..., None]
+            picture = torch.where((from_centre < 1)[..., None], shaded, picture)
         rows.append(picture.clamp(0, 255).to(torch.uint8))
     return (torch.stack(rows),)

@@ -9,6 +9,8 @@ margin gives the pixels of the whole image.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -95,17 +97,41 @@ class Upscaler(nn.Module):
 
 
 class ServingModule(nn.Module):
-    """The served graph: UINT8 [N, H, W, 3] to UINT8 [N, 4H, 4W, 3]."""
+    """The served graph: UINT8 [N, H, W, 3] to UINT8 [N, 4H, 4W, 3].
+
+    Channels of the last layers are ordered (row, column, colour) of the sub-pixel instead of
+    (colour, row, column), and become bytes before they find their places: moving bytes once takes
+    a fifth of the time that moving floats and then planes of bytes does.
+
+    Computed in bfloat16 the skip would be a quarter of a level too dark: its weights no longer sum
+    to one. So it works on whole numbers, and its kernel is split in two that bfloat16 holds.
+    """
+
+    coarse_and_fine: Tensor
 
     def __init__(self, net: Upscaler) -> None:
         super().__init__()
-        self.net = net
+        self.net = copy.deepcopy(net)
+        order = torch.arange(3 * SCALE**2).reshape(3, SCALE**2).T.flatten()
+        with torch.no_grad():
+            for tensor in (self.net.tail.weight, self.net.tail.bias):
+                tensor.copy_(tensor[order])
+        kernel = self.net.kernel[order]
+        coarse = kernel.bfloat16().float()
+        both = torch.cat([coarse, kernel - coarse], dim=1)
+        self.register_buffer("coarse_and_fine", both, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """See the class."""
-        planes = image.permute(0, 3, 1, 2).float() * (1 / 255)
-        upscaled = torch.clamp(self.net(planes) * 255, 0, 255)
-        return torch.floor(upscaled + 0.5).to(torch.uint8).permute(0, 2, 3, 1)
+        levels = image.permute(0, 3, 1, 2).float() - 128
+        padded = F.pad(torch.cat([levels, levels], dim=1), (2, 2, 2, 2), mode="replicate")
+        detail = self.net.detail((levels + 128) * (1 / 255)) * 255
+        # The cast cuts off what is behind the point.
+        values = F.conv2d(padded, self.coarse_and_fine) + detail + 128.5
+        codes = torch.clamp(values, 0, 255.5).to(torch.uint8)
+        batch, _, height, width = codes.shape
+        cells = codes.reshape(batch, SCALE, 3 * SCALE, height, width).permute(0, 3, 1, 4, 2)
+        return cells.reshape(batch, height * SCALE, width * SCALE, 3)
 
 
 def build() -> Upscaler:

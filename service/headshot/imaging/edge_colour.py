@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
-from headshot.imaging.parts import SideBySide, one_by_one
+from headshot.imaging.parts import SideBySide, both, one_by_one
 
 _WORK = 256
 """Side at which colours are gathered: both are smooth along an edge."""
@@ -76,12 +76,13 @@ class EdgeColours:
     apart: U8 | None = None
 
 
-def gather(image: U8, alpha: F32) -> EdgeColours:
+def gather(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> EdgeColours:
     """Return the colours of person and background along the outline of a matte.
 
     Args:
         image: uint8 [h, w, 3].
         alpha: float32 [h, w], 0..1.
+        side_by_side: does what does not need each other.
     """
     height, width = alpha.shape
     ratio = min(1.0, _WORK / max(height, width))
@@ -94,8 +95,11 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     deep = cv2.erode(solid, _disc(_DEEP * side), borderValue=1)
     outer = cv2.dilate(np.asarray(small > 0.1, np.uint8), _disc(_OUTSIDE * side))
     known_back = np.asarray(outer == 0, np.float32)
-    back, back_spread = _spread(colours, known_back, side)
-    fore, _ = _spread(colours, np.asarray(deep, np.float32), side)
+    (back, back_spread), (fore, _) = both(
+        side_by_side,
+        lambda: _spread(colours, known_back, side),
+        lambda: _spread(colours, np.asarray(deep, np.float32), side),
+    )
     # The person's colour near the edge, shaded as it is there, without what the matte took along.
     plain = _share(colours, fore, back) > 0.75
     shallow = cv2.erode(solid, _disc(_SHALLOW * side), borderValue=1) * plain
@@ -122,7 +126,7 @@ def gather(image: U8, alpha: F32) -> EdgeColours:
     return EdgeColours(fore, back, np.asarray(trust, np.float32), bounds, rim)
 
 
-def settle(image: U8, alpha: F32) -> tuple[F32, EdgeColours]:
+def settle(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> tuple[F32, EdgeColours]:
     """Return the matte with its edge decided, and the colours that decide it at other sizes.
 
     What colour adds and does not hang together with the person is left out, here and, where it was
@@ -131,9 +135,10 @@ def settle(image: U8, alpha: F32) -> tuple[F32, EdgeColours]:
     Args:
         image: uint8 [h, w, 3].
         alpha: float32 [h, w], 0..1.
+        side_by_side: does parts of the picture.
     """
-    colours = gather(image, alpha)
-    out = decide(image, alpha, colours)
+    colours = gather(image, alpha, side_by_side)
+    out = decide(image, alpha, colours, side_by_side)
     apart = _apart(alpha, out)
     if apart is None:
         return out, colours

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, to_lab
+from headshot.imaging.parts import SideBySide, both, one_by_one
 
 _COLOURS_BEHIND, _COLOURS_OWN = 12, 24
 """Sizes of both palettes; the finer one protects what the person has little of."""
@@ -71,7 +72,12 @@ _NEAR = 0.02
 """How far around a scrap, over the side, colour has no say: as far as the matte's filter looks."""
 
 
-def remove(alpha: U8 | F32, image: U8, opinion: U8 | None = None) -> U8 | F32:
+def remove(
+    alpha: U8 | F32,
+    image: U8,
+    opinion: U8 | None = None,
+    side_by_side: SideBySide = one_by_one,
+) -> U8 | F32:
     """Return the matte without scraps of background along its outline.
 
     Args:
@@ -79,6 +85,7 @@ def remove(alpha: U8 | F32, image: U8, opinion: U8 | None = None) -> U8 | F32:
         image: uint8 [h, w, 3], the picture it belongs to, of the same aspect.
         opinion: uint8 [h1, w1] of the same aspect, what the network says of the same picture seen
             another way; None where it was asked once, and is not believed against colour.
+        side_by_side: does what does not need each other.
 
     Returns:
         [h0, w0], dtype of `alpha`; the very array where there is nothing to take off.
@@ -91,7 +98,8 @@ def remove(alpha: U8 | F32, image: U8, opinion: U8 | None = None) -> U8 | F32:
     other = None if opinion is None else _at_size(opinion, width, height)
     gone = np.zeros((height, width), np.uint8)
     for _ in range(_PASSES):
-        scrap, deepest = _scraps(np.asarray(values * (1 - gone), np.float32), colours, other)
+        left = np.asarray(values * (1 - gone), np.float32)
+        scrap, deepest = _scraps(left, colours, other, side_by_side)
         gone |= scrap
         # What reached the band's inner end goes on behind it.
         if deepest < 0.8 * _BAND:
@@ -130,7 +138,9 @@ def _at_size(opinion: U8, width: int, height: int) -> F32:
     return np.asarray(large * np.float32(1 / 255), np.float32)
 
 
-def _scraps(alpha: F32, colours: F32, opinion: F32 | None) -> tuple[U8, float]:
+def _scraps(
+    alpha: F32, colours: F32, opinion: F32 | None, side_by_side: SideBySide
+) -> tuple[U8, float]:
     """Return 0/1 uint8 [h, w], 1 where scraps are, and how deep they reach over the side."""
     height, width = alpha.shape
     side = float(max(height, width))
@@ -154,8 +164,11 @@ def _scraps(alpha: F32, colours: F32, opinion: F32 | None) -> tuple[U8, float]:
         return nothing, 0.0
     pixels = colours.reshape(-1, 3)[band]
     places = _coarse_places(band, width, height)
-    near_by, anywhere = _distances(pixels, places, colours, behind, (_COLOURS_BEHIND, _RARE_BEHIND))
-    to_person, ever = _distances(pixels, places, colours, person, (_COLOURS_OWN, _RARE_OWN))
+    (near_by, anywhere), (to_person, ever) = both(
+        side_by_side,
+        lambda: _distances(pixels, places, colours, behind, (_COLOURS_BEHIND, _RARE_BEHIND)),
+        lambda: _distances(pixels, places, colours, person, (_COLOURS_OWN, _RARE_OWN)),
+    )
     doubted = alpha.reshape(-1)[band] < _DECIDED
     to_background = np.where(doubted, anywhere, near_by)
     plainly = (to_person > _OTHER) & (to_background < np.minimum(_ALIKE, _RATIO * to_person))
@@ -237,7 +250,7 @@ def _distances(
     at = np.flatnonzero(known)
     own = colours.reshape(-1, 3)[at]
     step = max(1, len(own) // _SAMPLES)
-    cv2.setRNGSeed(7)  # k-means draws its first centres
+    cv2.setRNGSeed(7)  # of this thread: k-means draws its first centres
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 0.5)
     _, labels, centres = cv2.kmeans(
         np.ascontiguousarray(own[::step]),

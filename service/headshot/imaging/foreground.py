@@ -10,7 +10,7 @@ import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.enlarge import enlarged_block, runs
-from headshot.imaging.parts import SideBySide, one_by_one
+from headshot.imaging.parts import SideBySide, both, one_by_one
 
 # (longer side, window radius over that side), coarse to fine.
 _LEVELS = ((128, 0.07), (256, 0.015), (512, 0.006))
@@ -85,8 +85,11 @@ def correct(image: U8, alpha: F32, small: Estimate, side_by_side: SideBySide = o
     return out
 
 
-def coarse(image: U8, alpha: F32) -> Estimate:
-    """Return F and B of uint8 [h, w, 3] and float32 [h, w] on a pyramid, at its finest level."""
+def coarse(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> Estimate:
+    """Return F and B of uint8 [h, w, 3] and float32 [h, w] on a pyramid, at its finest level.
+
+    `side_by_side` does both at once.
+    """
     height, width = alpha.shape
     fore: F32 = np.zeros((0, 0, 3), np.float32)
     back, matte = fore, alpha
@@ -104,7 +107,8 @@ def coarse(image: U8, alpha: F32) -> Estimate:
         else:
             fore = back = np.asarray(colours, np.float32)
         window = 2 * max(1, round(radius * max(size))) + 1
-        fore, back = _fuse(np.asarray(colours, np.float32), matte, fore, back, window)
+        known = np.asarray(colours, np.float32)
+        fore, back = _fuse(known, matte, (fore, back), window, side_by_side)
     return Estimate(fore, back, matte)
 
 
@@ -113,12 +117,17 @@ def _size(width: int, height: int, side: int) -> tuple[int, int]:
     return max(8, round(width * ratio)), max(8, round(height * ratio))
 
 
-def _fuse(image: F32, alpha: F32, fore: F32, back: F32, window: int) -> tuple[F32, F32]:
-    rest = 1 - alpha
-    mean_f = _local_mean(fore, alpha, window)
-    mean_b = _local_mean(back, np.asarray(rest, np.float32), window)
+def _fuse(
+    image: F32, alpha: F32, before: tuple[F32, F32], window: int, side_by_side: SideBySide
+) -> tuple[F32, F32]:
+    (fore, back), rest = before, np.asarray(1 - alpha, np.float32)
+    mean_f, mean_b = both(
+        side_by_side,
+        lambda: _local_mean(fore, alpha, window),
+        lambda: _local_mean(back, rest, window),
+    )
     # Whole pictures of three channels: numpy is slow where it must repeat a last axis of one.
-    a, b = _tripled(alpha), _tripled(np.asarray(rest, np.float32))
+    a, b = _tripled(alpha), _tripled(rest)
     residual = image - a * mean_f
     residual -= b * mean_b
     a *= residual

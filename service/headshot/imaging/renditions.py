@@ -117,7 +117,7 @@ class Rendition:
         return tuple(code for code, is_set in flags.items() if is_set)
 
 
-_JPEG_WEB: Final = EncodeSpec(format="jpeg", quality=90, progressive=True)
+_JPEG_WEB: Final = EncodeSpec(format="jpeg", quality=90)
 _PNG: Final = EncodeSpec(format="png")
 
 PRESETS: Final[Mapping[str, RenditionSpec]] = {

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from headshot.imaging import flecks, fog, geometry
 from headshot.imaging.colorimetry import F32, U8
 from headshot.imaging.matte import clean
+from headshot.imaging.parts import SideBySide, one_by_one
 
 _OPINION_SIDE = 256
 
@@ -36,7 +37,11 @@ def second_opinion(alpha: U8, photo_width: int, matrix: NDArray[np.floating], ca
 
 
 def settle(
-    alpha: U8 | F32, image: U8, face: NDArray[np.floating], opinion: U8 | None = None
+    alpha: U8 | F32,
+    image: U8,
+    face: NDArray[np.floating],
+    opinion: U8 | None = None,
+    side_by_side: SideBySide = one_by_one,
 ) -> tuple[U8 | F32, U8 | None]:
     """Return the subject's matte: other islands, scraps of the background and fog are gone.
 
@@ -45,6 +50,7 @@ def settle(
         image: uint8 [h, w, 3], the picture it belongs to, of the same aspect.
         face: (x, y) in the face, in pixels of `alpha`.
         opinion: of `second_opinion`, heard about banks of fog and scraps.
+        side_by_side: does what does not need each other.
 
     Returns:
         ([h0, w0] of the dtype of `alpha`, uint8 [h0, w0]: 1 where scraps were taken off and colour
@@ -52,6 +58,6 @@ def settle(
     """
     whole = clean(fog.clear(alpha, opinion), seed=face)
     # Before the fog is decided: a fog of the background's colours is background, whatever it says.
-    kept = flecks.remove(whole, image, opinion)
+    kept = flecks.remove(whole, image, opinion, side_by_side)
     around = None if kept is whole else flecks.around(whole, kept)
     return clean(fog.decide(kept), seed=face), around

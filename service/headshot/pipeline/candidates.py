@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -68,9 +68,24 @@ class Bench:
     most_regenerations: int
     effort: Effort
 
-    async def make(self, call: Call, plan: DenoisePlan, indices: list[int]) -> list[Candidate]:
-        """Make candidates side by side and make again those that are not the person."""
-        made = await self._once(call, dict.fromkeys(indices, plan))
+    async def make(
+        self,
+        call: Call,
+        plan: DenoisePlan,
+        indices: list[int],
+        begin: Callable[[Call, Image], Awaitable[None]] | None = None,
+    ) -> list[Candidate]:
+        """Make candidates side by side and make again those that are not the person.
+
+        Args:
+            call: the request.
+            plan: how.
+            indices: the candidates' numbers.
+            begin: told the picture of an only candidate before it is verified, so that work on it
+                may begin.
+        """
+        only = begin if len(indices) == 1 else None
+        made = await self._once(call, dict.fromkeys(indices, plan), only)
         for _ in range(self.most_regenerations):
             # At the least strength the same picture would be made again.
             failed = [
@@ -91,7 +106,7 @@ class Bench:
                 item.index: replace(plan, strength=item.strength * WEAKER, spread=0.0)
                 for item in failed
             }
-            again = await self._once(call, plans)
+            again = await self._once(call, plans, only)
             for old, new in zip(failed, again, strict=True):
                 self._replace(old, new)
         return made
@@ -112,13 +127,20 @@ class Bench:
         old.regenerations += 1
         self.engine.metrics.regenerated()
 
-    async def _once(self, call: Call, plans: Mapping[int, DenoisePlan]) -> list[Candidate]:
+    async def _once(
+        self,
+        call: Call,
+        plans: Mapping[int, DenoisePlan],
+        begin: Callable[[Call, Image], Awaitable[None]] | None = None,
+    ) -> list[Candidate]:
         """Make and verify candidates; `plans` tells how, by their numbers."""
         begun = time.perf_counter()
         with call.stage("denoise"):
             images = await denoise.denoise(self.engine, call, self.conditioning, plans)
         steps = sum(plan.steps for plan in plans.values())
         self.costs.book("denoise_step", (time.perf_counter() - begun) / steps)
+        if begin is not None:
+            await begin(call, images[0])
         begun = time.perf_counter()
         with call.stage("verify"):
             verified = await together(self._verified(call, image) for image in images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -113,6 +114,7 @@ async def examine_set(
     template: Template | None = None,
     *,
     strict: bool = True,
+    begin: Callable[[Image], Awaitable[None]] | None = None,
 ) -> SeenSet:
     """Decode, detect, measure and embed photos of one person; bad ones are reported and left out.
 
@@ -124,12 +126,15 @@ async def examine_set(
         working_side: photos are shrunk to this long side while they are decoded.
         template: who the person is known to be, None to find out from the photos.
         strict: False keeps blurred, dark or turned faces too; only a face is needed.
+        begin: told the pixels of an only photo before it is looked at, so that work on it may
+            begin.
 
     Raises:
         NoUsablePhotoError: no photo can serve; each photo's reason is a field violation.
     """
     photos = [_Photo(index, item) for index, item in enumerate(given)]
-    await _look(engine, call, photos, limits, working_side)
+    only = begin if len(photos) == 1 else None
+    await _look(engine, call, photos, limits, working_side, only)
     return _judge(engine, photos, template, strict=strict)
 
 
@@ -151,12 +156,21 @@ async def examine_sets(
 
 
 async def _look(
-    engine: Engine, call: Call, photos: list[_Photo], limits: DecodeLimits, working_side: int
+    engine: Engine,
+    call: Call,
+    photos: list[_Photo],
+    limits: DecodeLimits,
+    working_side: int,
+    begin: Callable[[Image], Awaitable[None]] | None = None,
 ) -> None:
     """Decode photos, find their faces, measure and embed them; what was found is put on them."""
     with call.stage("decode"):
         await together(_decode(engine, call, photo, limits, working_side) for photo in photos)
     readable = [photo for photo in photos if photo.pixels is not None]
+    if begin is not None:
+        for photo in readable:
+            assert photo.pixels is not None
+            await begin(photo.pixels)
     # A stage's requests leave together, when the last is prepared, so that they are one batch.
     with call.stage("detect"):
         fitted = await together(
@@ -236,6 +250,7 @@ async def _measure(engine: Engine, call: Call, photo: _Photo) -> None:
         photo.faces,
         chosen.box if chosen else None,
         chosen.landmarks if chosen else None,
+        engine.workers.side_by_side,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,22 +14,19 @@ from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
 from headshot.imaging.quality.team import TeamReport, compare_team
-from headshot.pipeline import (
-    capture,
-    conditioning,
-    denoise,
-    files,
-    frame,
-    rendering,
-)
+from headshot.pipeline import capture, conditioning, denoise, files, frame, rendering
+from headshot.pipeline.ahead import Ahead
 from headshot.pipeline.call import Call
 from headshot.pipeline.candidates import Bench, Candidate
+from headshot.pipeline.capture_advice import SetAdvice
 from headshot.pipeline.degrade import Effort, StageCosts, fit
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.drafting import Draft, Drafting
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.enlarging import Enlarging
+from headshot.pipeline.finishing import Finished, Finishing
 from headshot.pipeline.frame import Framed
+from headshot.pipeline.identity import Template
 from headshot.pipeline.requests import (
     HeadshotOptions,
     HeadshotRequest,
@@ -40,7 +35,7 @@ from headshot.pipeline.results import (
     CandidateImage,
     HeadshotResult,
     Intermediates,
-    RenditionFile,
+    PhotoReport,
 )
 from headshot.pipeline.styles import Style
 from headshot.pipeline.team import TeamMember
@@ -81,19 +76,7 @@ class Maker:
         )
         if look is not None:
             wish = replace(wish, tone=tone.for_team(wish.tone))
-        seen = await capture.examine_set(
-            self.engine, call, request.photos, self.limits, self.working_side, request.template
-        )
-        template = seen.template(self.engine.models.encoder.recogniser)
-        if request.template is not None:
-            template = replace(request.template, second=template.second)
-        best, reports, advice = seen.best(), seen.reports, seen.advice
-        with call.stage("frame"):
-            framed = await frame.frame_photo(
-                self.engine, call, best.pixels, best.face, style.framing_spec(), look
-            )
-        # Up to 16 photos at full working size: from here on the framed one is enough.
-        del seen, best
+        template, framed, reports, advice = await self._frame(call, request, style, look)
         plan = self._plan(options)
         effort, degraded = self._effort(call, wish, options, plan)
         plan = replace(plan, steps=effort.steps)
@@ -103,16 +86,44 @@ class Maker:
         bench = Bench(
             self.engine, self.costs, conditions, template, self.most_regenerations, effort
         )
-        candidates = await bench.make(call, plan, list(range(effort.candidates)))
         ahead = effort.upscaled and self._likely_upscaled(wish, options)
-        async with Enlarging(self.engine, call, self.costs, ahead=ahead) as enlarging:
+        async with (
+            Enlarging(self.engine, call, self.costs, ahead=ahead) as enlarging,
+            Ahead[Image]("matte") as matting,
+            Ahead[Finished]("finish") as finished,
+        ):
+            finishing = Finishing(
+                self.engine,
+                self.costs,
+                wish,
+                style,
+                plan.seed,
+                effort,
+                self.signer,
+                options.include_intermediates,
+                enlarging,
+                finished,
+            )
             drafting = Drafting(
-                self.engine, self.costs, bench, framed, wish, style, plan, look, enlarging
+                self.engine,
+                self.costs,
+                bench,
+                framed,
+                wish,
+                style,
+                plan,
+                look,
+                enlarging,
+                matting,
+                finishing,
+            )
+            candidates = await bench.make(
+                call, plan, list(range(effort.candidates)), drafting.begin
             )
             draft = await drafting.best(call, candidates)
             self._gate(draft, options)
-            outputs, upscaled = await self._render(
-                call, request, draft, framed, wish, style, plan.seed, effort, enlarging
+            outputs, upscaled = await finishing.result(
+                call, draft.candidate.image, draft.person, draft.ground.spec
             )
         result = HeadshotResult(
             renditions=outputs,
@@ -139,6 +150,46 @@ class Maker:
         self._count(draft)
         return result
 
+    async def _frame(
+        self, call: Call, request: HeadshotRequest, style: Style, look: TeamMember | None
+    ) -> tuple[Template, Framed, tuple[PhotoReport, ...], tuple[SetAdvice, ...]]:
+        """Return who the person is, the best photo framed, and what is told of the photos.
+
+        Up to 16 photos at full working size: after this the framed one is enough.
+        """
+        async with Ahead[Image]("photo matte") as mattes:
+
+            async def begin(pixels: Image) -> None:
+                await mattes.begin(pixels, lambda: frame.photo_matte(self.engine, call, pixels))
+
+            seen = await capture.examine_set(
+                self.engine,
+                call,
+                request.photos,
+                self.limits,
+                self.working_side,
+                request.template,
+                begin=begin,
+            )
+            template = seen.template(self.engine.models.encoder.recogniser)
+            if request.template is not None:
+                template = replace(request.template, second=template.second)
+            best = seen.best()
+            with call.stage("frame"):
+                matte = await mattes.result(
+                    best.pixels, lambda: frame.photo_matte(self.engine, call, best.pixels)
+                )
+                framed = await frame.frame_photo(
+                    self.engine,
+                    call,
+                    best.pixels,
+                    best.face,
+                    style.framing_spec(),
+                    look,
+                    matte,
+                )
+            return template, framed, seen.reports, seen.advice
+
     def _likely_upscaled(self, wish: Wish, options: HeadshotOptions) -> bool:
         """Tell whether an enlarged picture is worth beginning before the crops are known."""
         canvas = self.engine.models.denoiser.canvas
@@ -152,7 +203,7 @@ class Maker:
         wanted = Effort(
             denoise.differing(denoiser, plan, options.candidates),
             plan.steps,
-            # How closely a photo is cropped is known later, and decides alone (`_render`).
+            # How closely a photo is cropped is known later, and decides alone (`finishing`).
             upscaled=self._likely_upscaled(wish, options)
             or wish.longest_side > denoiser.canvas * LEAST_LONGER_SIDE,
             files=files.share_of_usual(wish.specs),
@@ -205,67 +256,6 @@ class Maker:
             call.deadline, rendering.look_in_team, draft.person, draft.square, draft.crop
         )
         return await workers.run(call.deadline, compare_team, member.finish(own))
-
-    async def _render(
-        self,
-        call: Call,
-        request: HeadshotRequest,
-        draft: Draft,
-        framed: Framed,
-        wish: Wish,
-        style: Style,
-        seed: int,
-        effort: Effort,
-        enlarging: Enlarging,
-    ) -> tuple[tuple[RenditionFile, ...], Image | None]:
-        """Enlarge where a file needs it, and write all files."""
-        crops = await self.engine.workers.run(
-            call.deadline, rendering.plan_crops, draft.person, files.aspects_of(wish.specs)
-        )
-        canvas = framed.frame.canvas
-        scale = self.engine.models.upscaler.scale if effort.upscaled else 1
-        side = files.master_side(wish.specs, crops, canvas, scale)
-        enlarged, whole = None, request.options.include_intermediates
-        if effort.upscaled and (side > canvas or whole):
-            part = None
-            if not whole and draft.ground.spec.kind != "blur":
-                part = await self.engine.workers.run(
-                    call.deadline, rendering.visible_part, draft.person
-                )
-            enlarged = await enlarging.result(draft.candidate.image, part)
-
-        gone, side_by_side = threading.Event(), self.engine.workers.side_by_side
-
-        def finish() -> tuple[RenditionFile, ...]:
-            person = draft.person
-            if side > canvas and enlarged is not None:
-                person = rendering.enlarge_person(person, enlarged, side, side_by_side)
-            return files.make_files(
-                person,
-                crops,
-                wish.specs,
-                draft.ground.spec,
-                seed,
-                style,
-                call.request_id,
-                self.signer,
-                wish.steps(enlarged=side > canvas),
-                made_up=self.engine.models.profile != "compact",
-                deadline=call.deadline,
-                gone=gone.is_set,
-                side_by_side=side_by_side,
-            )
-
-        begun = time.perf_counter()
-        with call.stage("render"):
-            try:
-                made = await self.engine.workers.run(call.deadline, finish)
-            finally:
-                gone.set()
-        name = "finish_upscaled" if side > canvas else "finish_plain"
-        # For a usual set: what one caller asks for may not make everybody's headshots seem slow.
-        self.costs.book(name, (time.perf_counter() - begun) / effort.files)
-        return made, enlarged
 
     async def _intermediates(
         self,

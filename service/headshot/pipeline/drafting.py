@@ -12,12 +12,14 @@ from headshot.imaging import background, framing
 from headshot.imaging.background import BackgroundChoice
 from headshot.imaging.quality import QualityReport
 from headshot.pipeline import pictures, rendering, verify
+from headshot.pipeline.ahead import Ahead
 from headshot.pipeline.call import Call
 from headshot.pipeline.candidates import Bench, Candidate
 from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.denoise import DenoisePlan
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.enlarging import Enlarging
+from headshot.pipeline.finishing import Finishing
 from headshot.pipeline.frame import Framed
 from headshot.pipeline.rendering import Person
 from headshot.pipeline.results import Verification
@@ -68,6 +70,8 @@ class Drafting:
         plan: how candidates were denoised.
         look: the team that the person belongs to, None where there is none.
         enlarging: enlarges the candidate while its draft is made.
+        matting: holds the candidate's matte, which is begun while the candidate is verified.
+        finishing: writes the files while the draft is verified and judged.
     """
 
     engine: Engine
@@ -79,6 +83,18 @@ class Drafting:
     plan: DenoisePlan
     look: TeamMember | None
     enlarging: Enlarging
+    matting: Ahead[Image]
+    finishing: Finishing
+
+    async def begin(self, call: Call, image: Image) -> None:
+        """Begin with what every draft of a candidate needs, before it is known to be the person.
+
+        Args:
+            call: the request.
+            image: uint8 [canvas, canvas, 3], the candidate.
+        """
+        await self.enlarging.begin(image, await self._likely_part(call))
+        await self.matting.begin(image, lambda: self._matte(call, image))
 
     async def best(self, call: Call, candidates: list[Candidate]) -> Draft:
         """Judge the best candidate; make it again once when another strength may mend it."""
@@ -107,15 +123,14 @@ class Drafting:
 
     async def _draft(self, call: Call, candidate: Candidate) -> Draft:
         """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
-        await self.enlarging.begin(candidate.image, await self._likely_part(call))
-        begun = time.perf_counter()
-        with call.stage("matte"):
-            alpha_small = await pictures.matte(self.engine, call, candidate.image)
-        self.costs.book("matte", time.perf_counter() - begun)
+        image = candidate.image
+        await self.begin(call, image)
+        alpha_small = await self.matting.result(image, lambda: self._matte(call, image))
         with call.stage("compose"):
-            person = await self._cut_out(call, candidate.image, alpha_small)
+            person = await self._cut_out(call, image, alpha_small)
             whole = framing.plan_crop(self.framed.frame, person.alpha, 1.0)
             ground = await self._background(call, person, whole)
+            await self.finishing.begin(call, image, person, ground.spec)
             side = round(whole.width)
             square = await self.engine.workers.run(
                 call.deadline,
@@ -147,6 +162,13 @@ class Drafting:
             )
         return Draft(candidate, person, ground, square, whole, verification, report)
 
+    async def _matte(self, call: Call, image: Image) -> Image:
+        begun = time.perf_counter()
+        with call.stage("matte"):
+            alpha = await pictures.matte(self.engine, call, image)
+        self.costs.book("matte", time.perf_counter() - begun)
+        return alpha
+
     async def _likely_part(self, call: Call) -> NDArray[np.bool_] | None:
         """Return what will be asked for of the enlarged picture, None for all of it."""
         if self.wish.ground.kind == "blur":  # with the scene kept in sight
@@ -158,10 +180,12 @@ class Drafting:
 
     async def _cut_out(self, call: Call, image: Image, alpha_small: Image) -> Person:
         """Tone the candidate and cut it out."""
-        framed, wish = self.framed, self.wish
+        framed, wish, side_by_side = self.framed, self.wish, self.engine.workers.side_by_side
 
         def cut() -> Person:
-            matte = rendering.decide_matte(image, alpha_small, framed.frame, framed.opinion)
+            matte = rendering.decide_matte(
+                image, alpha_small, framed.frame, framed.opinion, side_by_side
+            )
             return rendering.cut_person(
                 image,
                 alpha_small,
@@ -170,6 +194,7 @@ class Drafting:
                 wish.retouch,
                 framed.reference,
                 matte,
+                side_by_side,
             )
 
         return await self.engine.workers.run(call.deadline, cut)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from types import TracebackType
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging.tiling import Tile, covered
 from headshot.pipeline import pictures
+from headshot.pipeline.ahead import Ahead
 from headshot.pipeline.call import Call
 from headshot.pipeline.degrade import StageCosts
 from headshot.pipeline.engine import Engine
@@ -34,10 +34,9 @@ class Enlarging:
         self._call = call
         self._costs = costs
         self._ahead = ahead
-        self._image: Image | None = None
-        # Where it is enlarged, None for everywhere.
+        # Where the picture is enlarged, None for everywhere.
         self._done: Mask | None = None
-        self._task: asyncio.Task[Image] | None = None
+        self._work = Ahead[Image]("upscale")
 
     async def __aenter__(self) -> Enlarging:
         return self
@@ -48,7 +47,7 @@ class Enlarging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._drop()
+        await self._work.drop()
 
     async def begin(self, image: Image, needed: Mask | None = None) -> None:
         """Start with the picture that is likely to be the chosen one; drop another one's work.
@@ -57,7 +56,7 @@ class Enlarging:
             image: uint8 [h, w, 3].
             needed: bool [h, w], the part that will be asked for; None for all of it.
         """
-        if self._ahead and image is not self._image:
+        if self._ahead and not self._work.concerns(image):
             await self._start(image, needed)
 
     async def result(self, image: Image, needed: Mask | None = None) -> Image:
@@ -69,10 +68,9 @@ class Enlarging:
                 interpolated. None for everywhere.
         """
         whole = needed is None and self._done is not None
-        if image is not self._image or self._task is None or whole:
+        if whole or not self._work.concerns(image):
             await self._start(image, needed)
-        assert self._task is not None
-        made = await self._task
+        made = await self._work.result(image, lambda: self._enlarge(image, None))
         if needed is None or self._done is None:
             return made
         missing = needed & ~self._done
@@ -88,11 +86,10 @@ class Enlarging:
         return pictures.plan_strips(needed, overlap) if pictures.pays(overlap) else None
 
     async def _start(self, image: Image, needed: Mask | None) -> None:
-        await self._drop()
+        await self._work.drop()
         plan = self._plan(needed)
-        self._image = image
         self._done = None if plan is None else covered(plan, (image.shape[0], image.shape[1]))
-        self._task = asyncio.create_task(self._enlarge(image, plan), name="upscale")
+        await self._work.begin(image, lambda: self._enlarge(image, plan))
 
     async def _enlarge(
         self, image: Image, plan: list[Tile] | None, onto: Image | None = None
@@ -105,14 +102,3 @@ class Enlarging:
                 made = await pictures.upscale_strips(self._engine, self._call, image, plan, onto)
         self._costs.book("upscale", time.perf_counter() - begun)
         return made
-
-    async def _drop(self) -> None:
-        task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        await asyncio.wait([task])
-        # Whoever wanted the result has seen its error; for work that nobody wants any more it is
-        # of no interest.
-        if not task.cancelled():
-            task.exception()

@@ -34,6 +34,11 @@ class Framed:
     opinion: Image
 
 
+async def photo_matte(engine: Engine, call: Call, photo: Image) -> Image:
+    """Return what the matting network says of the whole photo, see `pictures.matte`."""
+    return await pictures.matte(engine, call, photo, stage="frame")
+
+
 async def frame_photo(
     engine: Engine,
     call: Call,
@@ -41,6 +46,7 @@ async def frame_photo(
     face: Face,
     spec: FramingSpec,
     member: TeamMember | None = None,
+    matte: Image | None = None,
 ) -> Framed:
     """Plan the portrait with the photo's matte in sight, and cut it out.
 
@@ -51,8 +57,9 @@ async def frame_photo(
         face: the person's face in it.
         spec: the style's composition.
         member: the person's part in a team, whose composition is then asked for.
+        matte: of `photo_matte`, None to ask for it here.
     """
-    alpha = await pictures.matte(engine, call, photo, stage="frame")
+    alpha = await photo_matte(engine, call, photo) if matte is None else matte
     height, width = photo.shape[:2]
 
     def plan(touch: EdgeTouch, wanted: FramingSpec) -> PortraitFrame:

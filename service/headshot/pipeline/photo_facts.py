@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from headshot.imaging import geometry
 from headshot.imaging.colorimetry import U8, luma, to_lab
 from headshot.imaging.face import shape_of
+from headshot.imaging.parts import SideBySide, both, one_by_one
 from headshot.imaging.pose import FaceAngles, face_angles
 from headshot.imaging.quality import ofiq, realism
 from headshot.imaging.skin import finest_texture
@@ -21,6 +22,8 @@ _REACH = 1.34
 # From the eyes to the far edge of forehead and cheeks, with a margin for filters.
 _SKIN_REACH = 1.2
 _MOST_SCALE = 192.0
+# Pixels of face scale from which skin's texture can be told.
+_LEAST_SCALE = 90.0
 _HASH_SIDE = 512
 
 
@@ -68,6 +71,7 @@ def measure_photo(
     faces: int,
     box: NDArray[np.float32] | None,
     landmarks: NDArray[np.float32] | None,
+    side_by_side: SideBySide = one_by_one,
 ) -> PhotoFacts:
     """Return the facts of one photo.
 
@@ -76,13 +80,26 @@ def measure_photo(
         faces: how many were found.
         box: float32 [4] of the chosen face, None where there is none.
         landmarks: float32 [5, 2] of it.
+        side_by_side: does what does not need each other.
     """
     size = (image.shape[1], image.shape[0])
-    code = perceptual_hash(image)
     if landmarks is None:
-        return PhotoFacts(size=size, faces=faces, picture_hash=code)
+        return PhotoFacts(size=size, faces=faces, picture_hash=perceptual_hash(image))
     part, points = _around_face(image, landmarks)
     whole = shape_of(landmarks)
+    # Two halves of about the same work.
+    (code, detail), (sharpness, light, glare) = both(
+        side_by_side,
+        lambda: (
+            perceptual_hash(image),
+            _skin_detail(part, points) if whole.scale >= _LEAST_SCALE else None,
+        ),
+        lambda: (
+            realism.sharpness(part, points),
+            ofiq.face_light(part, points),
+            _glare(part, points),
+        ),
+    )
     return PhotoFacts(
         size=size,
         faces=faces,
@@ -91,10 +108,10 @@ def measure_photo(
         landmarks=landmarks,
         angles=face_angles(landmarks),
         inter_eye=whole.inter_eye,
-        sharpness=realism.sharpness(part, points),
-        light=ofiq.face_light(part, points),
-        skin_detail=_skin_detail(part, points) if whole.scale >= 90 else None,
-        glare=_glare(part, points),
+        sharpness=sharpness,
+        light=light,
+        skin_detail=detail,
+        glare=glare,
         room_above=whole.crown_y / whole.scale,
         room_below=(size[1] - whole.chin_y) / whole.scale,
     )

@@ -103,14 +103,18 @@ class Person:
 
 
 def decide_matte(
-    candidate: Image, alpha_small: Image, frame: PortraitFrame, opinion: Image | None = None
+    candidate: Image,
+    alpha_small: Image,
+    frame: PortraitFrame,
+    opinion: Image | None = None,
+    side_by_side: SideBySide = one_by_one,
 ) -> LinearMatte:
     """Return what the network's matte of a candidate comes to.
 
     Arguments are as of `cut_person`; `opinion` is that of `imaging.subject.second_opinion`.
     """
     face = frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas)
-    alpha, decided = subject.settle(alpha_small, candidate, face, opinion)
+    alpha, decided = subject.settle(alpha_small, candidate, face, opinion, side_by_side)
     return mattes.fit(alpha, candidate, decided=decided)
 
 
@@ -122,6 +126,7 @@ def cut_person(
     retouch_level: str,
     photo: Image | None = None,
     matte: LinearMatte | None = None,
+    side_by_side: SideBySide = one_by_one,
 ) -> Person:
     """Tone, retouch and cut out the person at canvas size.
 
@@ -134,32 +139,46 @@ def cut_person(
         photo: uint8 [canvas, canvas, 3], the framed photo, whose skin tone is to be kept; None
             where the candidate is all there is.
         matte: of `decide_matte`, None to decide it here.
+        side_by_side: does what does not need each other.
 
     Raises:
         NoUsablePhotoError: PERSON_NOT_SEPARATED, the matte leaves the face out.
     """
-    matte = matte or decide_matte(candidate, alpha_small, frame)
-    alpha = mattes.draw(matte, candidate)
+    matte = matte or decide_matte(candidate, alpha_small, frame, None, side_by_side)
+    alpha = drawn = mattes.draw(matte, candidate, side_by_side)
     seen = None if photo is None else skin.read_skin(photo, frame.landmarks, alpha)
     toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec, seen)
-    try:
-        tones = background.measure_tones(toned, frame.landmarks, alpha)
-    except ValueError:
-        raise NoUsablePhotoError(
-            "the person could not be told from the background; send a photo with more light and a "
-            "plainer background",
-            reason="PERSON_NOT_SEPARATED",
-        ) from None
-    scene, retouched = retouch.apply(toned, frame.landmarks, retouch_level)
-    alpha, edge = edge_colour.settle(scene, alpha)
+
+    def measure_tones() -> SubjectTones:
+        try:
+            return background.measure_tones(toned, frame.landmarks, drawn)
+        except ValueError:
+            raise NoUsablePhotoError(
+                "the person could not be told from the background; send a photo with more light "
+                "and a plainer background",
+                reason="PERSON_NOT_SEPARATED",
+            ) from None
+
+    tones, (scene, retouched) = both(
+        side_by_side,
+        measure_tones,
+        lambda: retouch.apply(toned, frame.landmarks, retouch_level),
+    )
+    alpha, edge = edge_colour.settle(scene, alpha, side_by_side)
     alpha = framing.limit_to_photo(alpha, frame)
-    small = foreground.coarse(scene, alpha)
+    small = foreground.coarse(scene, alpha, side_by_side)
+
+    def clean() -> Image:
+        colours = foreground.correct(scene, alpha, small, side_by_side)
+        return edge_colour.take_off_rim(colours, edge, side_by_side)
+
+    colours, noise = both(side_by_side, clean, lambda: grain.measure(scene, alpha))
     return Person(
-        colours=edge_colour.take_off_rim(foreground.correct(scene, alpha, small), edge),
+        colours=colours,
         scene=scene,
         alpha=alpha,
         frame=frame,
-        grain=grain.measure(scene, alpha),
+        grain=noise,
         tones=tones,
         look=Look(matte, report.table, retouched.plan, small, edge, report.cct_after),
     )

@@ -246,20 +246,18 @@ def gateway(matting_repository: Path, triton_cache: Path) -> Iterator[_Gateway]:
             ):
                 picture = np.full((1, 512, 512, 3), 7, np.uint8)
                 await client.infer("matting", {{"image": picture}}, deadline=Deadline.after(60))
-                files = [str(p) for p in Path("/dev/shm").glob("headshot-tensors-*")]
+                files = [str(path) for path in client.shared_memory.files]
                 print(server.pid, server.facts_dir.parent, *files, flush=True)
                 await asyncio.Event().wait()
 
         asyncio.run(main())
         """
     )
-    others = frozenset(Path("/dev/shm").glob("headshot-tensors-*"))
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         pid, folder, *files = process.stdout.readline().split()
-        pictures = frozenset(map(Path, files)) - others
-        yield _Gateway(process, psutil.Process(int(pid)), Path(folder), pictures)
+        yield _Gateway(process, psutil.Process(int(pid)), Path(folder), frozenset(map(Path, files)))
     finally:
         process.kill()
         process.communicate(timeout=10)

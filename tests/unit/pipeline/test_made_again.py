@@ -199,7 +199,7 @@ def drafting(
 
     nothing = cast("Any", None)
     plan = DenoisePlan(strength, 4, 1)
-    flawed = Flawed(work.engine, work.costs, work, nothing, nothing, nothing, plan, None, nothing)
+    flawed = Flawed(work.engine, work.costs, work, *[nothing] * 3, plan, None, *[nothing] * 3)
     return flawed, made
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -17,10 +17,14 @@ from headshot.imaging.decode import DecodeLimits
 from headshot.imaging.metadata import read_metadata
 from headshot.imaging.tone import ToneSpec
 from headshot.pipeline import create, rendering
+from headshot.pipeline import finishing as finishing_module
+from headshot.pipeline.ahead import Ahead
 from headshot.pipeline.call import Call
 from headshot.pipeline.capture import Seen, SeenSet
 from headshot.pipeline.create import Maker
 from headshot.pipeline.degrade import Effort, StageCosts
+from headshot.pipeline.enlarging import Enlarging
+from headshot.pipeline.finishing import Finished, Finishing
 from headshot.pipeline.identity import Template
 from headshot.pipeline.requests import HeadshotOptions, HeadshotRequest, RenditionRequest
 from headshot.pipeline.styles import load_styles
@@ -91,8 +95,11 @@ async def handed_to_the_draft(
     caught: list[Handed] = []
     seen = Seen(0, np.zeros((8, 8, 3), np.uint8), cast("Any", None), ANN, 1.0, second=BEN)
 
-    async def examine_set(*_: Any) -> SeenSet:
+    async def examine_set(*_: Any, **__: Any) -> SeenSet:
         return SeenSet((seen,), (), ())
+
+    async def photo_matte(*_: Any) -> Any:
+        return None
 
     async def frame_photo(*_: Any) -> Any:
         return SimpleNamespace(reference=seen.pixels)
@@ -106,6 +113,7 @@ async def handed_to_the_draft(
 
     monkeypatch.setattr(create.capture, "examine_set", examine_set)
     monkeypatch.setattr(create.frame, "frame_photo", frame_photo)
+    monkeypatch.setattr(create.frame, "photo_matte", photo_matte)
     monkeypatch.setattr(create.Bench, "make", nothing_made)
     monkeypatch.setattr(create, "Drafting", drafting)
     with pytest.raises(Drafted):
@@ -141,26 +149,20 @@ async def test_people_who_are_seen_side_by_side_are_balanced_as_a_team(
     assert (handed.wish.tone.white_balance == 1.0) == in_team
 
 
-def rendered(
+def finishing(made: Maker, effort: Effort, work: Ahead[Finished], call: Call) -> Finishing:
+    wish = resolve(STYLE, OPTIONS, None)
+    enlarging = Enlarging(made.engine, call, made.costs, ahead=False)
+    return Finishing(made.engine, made.costs, wish, STYLE, 1, effort, None, False, enlarging, work)
+
+
+async def finished(
     made: Maker, person: rendering.Person, ground: BackgroundSpec, effort: Effort
-) -> asyncio.Future[Any]:
-    draft = SimpleNamespace(person=person, ground=SimpleNamespace(spec=ground))
-    framed = SimpleNamespace(frame=person.frame)
-    request = HeadshotRequest((), OPTIONS)
-    wish, nothing = resolve(STYLE, OPTIONS, None), cast("Any", None)
-    return asyncio.ensure_future(
-        made._render(
-            Call(Deadline.after(30)),
-            request,
-            cast("Any", draft),
-            cast("Any", framed),
-            wish,
-            STYLE,
-            1,
-            effort,
-            nothing,
+) -> Finished:
+    call = Call(Deadline.after(30))
+    async with Ahead[Finished]("finish") as work:
+        return await finishing(made, effort, work, call).result(
+            call, np.zeros((640, 640, 3), np.uint8), person, ground
         )
-    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ async def test_a_file_of_a_generative_profile_says_so_before_its_own_background_
     workers: Workers, person: rendering.Person, profile: str, source: str
 ) -> None:
     effort = Effort(1, 4, upscaled=False)
-    ((file,), _) = await rendered(maker(workers, profile), person, BackgroundSpec("blur"), effort)
+    ((file,), _) = await finished(maker(workers, profile), person, BackgroundSpec("blur"), effort)
     assert read_metadata(file.data)["digital_source_type"] == source
 
 
@@ -182,9 +184,9 @@ async def test_the_time_of_many_files_is_booked_as_that_of_a_usual_set(
     monkeypatch: pytest.MonkeyPatch, workers: Workers, person: rendering.Person
 ) -> None:
     times = iter([100.0, 108.0])
-    monkeypatch.setattr(create, "time", SimpleNamespace(perf_counter=lambda: next(times)))
+    monkeypatch.setattr(finishing_module, "time", SimpleNamespace(perf_counter=lambda: next(times)))
     made, effort = maker(workers), Effort(1, 4, upscaled=False, files=4.0)
-    await rendered(made, person, BackgroundSpec("solid", colour="grey"), effort)
+    await finished(made, person, BackgroundSpec("solid", colour="grey"), effort)
     assert made.costs.expect("finish_plain") == pytest.approx(2.0)
 
 
@@ -200,9 +202,9 @@ async def test_who_goes_away_stops_the_thread_that_writes_the_files(
         told.append(gone())
         return ()
 
-    monkeypatch.setattr(create.files, "make_files", make_files)
+    monkeypatch.setattr(finishing_module.files, "make_files", make_files)
     ground, effort = BackgroundSpec("solid", colour="grey"), Effort(1, 4, upscaled=False)
-    work = rendered(maker(workers), person, ground, effort)
+    work = asyncio.ensure_future(finished(maker(workers), person, ground, effort))
     assert await asyncio.to_thread(begun.wait, 10)
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -210,3 +212,46 @@ async def test_who_goes_away_stops_the_thread_that_writes_the_files(
     cancelled.set()
     workers.close()  # Waits for its thread.
     assert told == [False, True]
+
+
+async def test_files_that_were_begun_while_the_draft_was_judged_are_written_once(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, person: rendering.Person
+) -> None:
+    written = []
+    monkeypatch.setattr(
+        finishing_module.files, "make_files", lambda *_, **__: written.append(1) or ()
+    )
+    ground, effort = BackgroundSpec("solid", colour="grey"), Effort(1, 4, upscaled=False)
+    call, image = Call(Deadline.after(30)), np.zeros((640, 640, 3), np.uint8)
+    async with Ahead[Finished]("finish") as work:
+        finish = finishing(maker(workers), effort, work, call)
+        await finish.begin(call, image, person, ground)
+        await finish.result(call, image, person, ground)
+        assert written == [1]
+        other = replace(person)
+        await finish.result(call, image, other, ground)
+    assert written == [1, 1]
+
+
+async def test_files_of_a_draft_that_did_not_pass_stop_being_written(
+    monkeypatch: pytest.MonkeyPatch, workers: Workers, person: rendering.Person
+) -> None:
+    begun, refused, told = threading.Event(), threading.Event(), []
+
+    def make_files(*_: Any, gone: Any, **__: Any) -> tuple[()]:
+        begun.set()
+        refused.wait(10)
+        told.append(gone())
+        return ()
+
+    monkeypatch.setattr(finishing_module.files, "make_files", make_files)
+    ground, effort = BackgroundSpec("solid", colour="grey"), Effort(1, 4, upscaled=False)
+    call, image = Call(Deadline.after(30)), np.zeros((640, 640, 3), np.uint8)
+    with pytest.raises(ValueError, match="another person"):
+        async with Ahead[Finished]("finish") as work:
+            await finishing(maker(workers), effort, work, call).begin(call, image, person, ground)
+            assert await asyncio.to_thread(begun.wait, 10)
+            raise ValueError("another person")
+    refused.set()
+    workers.close()
+    assert told == [True]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 from headshot.deadline import Deadline
 from headshot.imaging.decode import DecodeLimits
+from headshot.imaging.parts import one_by_one
 from headshot.pipeline import capture, detect, pictures
 from headshot.pipeline.call import Call
 from headshot.pipeline.detect import Face
@@ -34,6 +35,7 @@ class Log:
         self.detector = self
         self.canvas = 640
         self.calls = 0
+        self.side_by_side = one_by_one
 
     async def run(self, _deadline: Deadline, function: Any, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
