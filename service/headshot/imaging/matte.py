@@ -107,6 +107,27 @@ class LinearMatte:
     unsure: U8
 
 
+@dataclass(frozen=True)
+class Guide:
+    """What the fit needs of the picture alone, so that it can be had before the matte is.
+
+    Attributes:
+        size: (width, height) of the planes.
+        window: side of the filter's window, pixels.
+        planes: float32 [h, w] each, red, green and blue in 0..1.
+        means: the same, averaged in the window.
+        cofactors: float32 [h, w] each, rr, rg, rb, gg, gb, bb of the colours' covariance.
+        inverse: float32 [h, w], 1 over its determinant.
+    """
+
+    size: tuple[int, int]
+    window: int
+    planes: tuple[F32, F32, F32]
+    means: tuple[F32, F32, F32]
+    cofactors: tuple[F32, ...]
+    inverse: F32
+
+
 def refine_alpha(
     alpha_small: U8 | F32,
     guide: U8,
@@ -134,7 +155,7 @@ def refine_alpha(
 
 def fit(
     alpha_small: U8 | F32,
-    guide: U8,
+    guide: U8 | Guide,
     *,
     radius: float = _RADIUS,
     eps: float = _EPS,
@@ -144,25 +165,21 @@ def fit(
 
     Args:
         alpha_small: as of `refine_alpha`, and so are `guide`, `radius` and `eps`.
-        guide: see there.
+        guide: see there, or what `study` returned of it, with its radius and regularisation.
         radius: see there.
         eps: see there.
         decided: uint8 [h0, w0], 1 where the small matte has the say and colour has none; None for
             nowhere.
     """
-    height, width = guide.shape[:2]
-    ratio = min(1.0, _WORK / max(height, width))
-    size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
-    image = geometry.shrink(guide, size).astype(np.float32)
-    image *= np.float32(1 / 255)
+    known = guide if isinstance(guide, Guide) else study(guide, radius=radius, eps=eps)
+    size, window = known.size, known.window
     rough = enlarged(alpha_small, size)
-    window = 2 * max(2, round(radius * max(size))) + 1
     # Further out the linear function agrees with the rough matte: the same pictures, half the work.
     grow = window // 2 | 1
     unsure = cv2.dilate(
         ((rough > 0.02) & (rough < 0.98)).astype(np.uint8), np.ones((grow, grow), np.uint8)
     )
-    coefficients = _fit(np.asarray(image, np.float32), rough, window, eps)
+    coefficients = _fit(known, rough)
     if decided is not None:
         where = cv2.resize(decided.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         coefficients = _held(coefficients, rough, np.asarray(where, np.float32))
@@ -187,24 +204,48 @@ def enlarged(alpha_small: U8 | F32, size: tuple[int, int]) -> F32:
     return np.asarray(np.clip(rough, 0, 1, out=rough), np.float32)
 
 
-def _fit(image: F32, alpha: F32, window: int, eps: float) -> F32:
-    """Return [h, w, 4] smoothed coefficients (a_r, a_g, a_b, b) of alpha = a . I + b."""
+def study(picture: U8, *, radius: float = _RADIUS, eps: float = _EPS) -> Guide:
+    """Return what `fit` needs of the picture alone; about half of its work.
 
-    def mean(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(
-            cv2.boxFilter(x, -1, (window, window), borderType=cv2.BORDER_REFLECT), np.float32
-        )
-
+    Arguments are as of `refine_alpha`, whose guide the picture is.
+    """
+    height, width = picture.shape[:2]
+    ratio = min(1.0, _WORK / max(height, width))
+    size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
+    image = geometry.shrink(picture, size).astype(np.float32)
+    image *= np.float32(1 / 255)
+    window = 2 * max(2, round(radius * max(size))) + 1
     # Planes, not pixels: numpy is several times faster on what lies together.
     r, g, b = (np.asarray(plane, np.float32) for plane in cv2.split(image))
-    mr, mg, mb, mp = mean(r), mean(g), mean(b), mean(alpha)
-    pr, pg, pb = mean(r * alpha) - mr * mp, mean(g * alpha) - mg * mp, mean(b * alpha) - mb * mp
-    rr, rg, rb = mean(r * r) - mr * mr + eps, mean(r * g) - mr * mg, mean(r * b) - mr * mb
-    gg, gb, bb = mean(g * g) - mg * mg + eps, mean(g * b) - mg * mb, mean(b * b) - mb * mb + eps
+    mr, mg, mb = (_mean(plane, window) for plane in (r, g, b))
+    rr, rg = _mean(r * r, window) - mr * mr + eps, _mean(r * g, window) - mr * mg
+    rb, gg = _mean(r * b, window) - mr * mb, _mean(g * g, window) - mg * mg + eps
+    gb, bb = _mean(g * b, window) - mg * mb, _mean(b * b, window) - mb * mb + eps
     # The inverse of the symmetric 3x3 covariance, written out.
     c_rr, c_rg, c_rb = gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb
     c_gg, c_gb, c_bb = rr * bb - rb * rb, rb * rg - rr * gb, rr * gg - rg * rg
-    inverse = 1.0 / (rr * c_rr + rg * c_rg + rb * c_rb)
+    inverse = np.asarray(1.0 / (rr * c_rr + rg * c_rg + rb * c_rb), np.float32)
+    cofactors = (c_rr, c_rg, c_rb, c_gg, c_gb, c_bb)
+    held = tuple(np.asarray(plane, np.float32) for plane in cofactors)
+    return Guide(size, window, (r, g, b), (mr, mg, mb), held, inverse)
+
+
+def _mean(plane: F32, window: int) -> F32:
+    return np.asarray(
+        cv2.boxFilter(plane, -1, (window, window), borderType=cv2.BORDER_REFLECT), np.float32
+    )
+
+
+def _fit(guide: Guide, alpha: F32) -> F32:
+    """Return [h, w, 4] smoothed coefficients (a_r, a_g, a_b, b) of alpha = a . I + b."""
+
+    def mean(x: F32) -> F32:
+        return _mean(x, guide.window)
+
+    (r, g, b), (mr, mg, mb), inverse = guide.planes, guide.means, guide.inverse
+    c_rr, c_rg, c_rb, c_gg, c_gb, c_bb = guide.cofactors
+    mp = mean(alpha)
+    pr, pg, pb = mean(r * alpha) - mr * mp, mean(g * alpha) - mg * mp, mean(b * alpha) - mb * mp
     a_r = (c_rr * pr + c_rg * pg + c_rb * pb) * inverse
     a_g = (c_rg * pr + c_gg * pg + c_gb * pb) * inverse
     a_b = (c_rb * pr + c_gb * pg + c_bb * pb) * inverse

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
+A = TypeVar("A")
+B = TypeVar("B")
 T = TypeVar("T")
 
 
@@ -17,6 +19,16 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     except BaseExceptionGroup as failures:
         raise first_of(failures) from None
     return [task.result() for task in tasks]
+
+
+async def pair(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Return what two coroutines return; on the first failure cancel the other, raise it alone."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            one, other = group.create_task(first), group.create_task(second)
+    except BaseExceptionGroup as failures:
+        raise first_of(failures) from None
+    return one.result(), other.result()
 
 
 def first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:

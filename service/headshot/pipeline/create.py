@@ -11,6 +11,7 @@ from headshot.errors import VerificationFailedError
 from headshot.imaging import tone
 from headshot.imaging.crops import LEAST_LONGER_SIDE
 from headshot.imaging.decode import DecodeLimits
+from headshot.imaging.matte import Guide
 from headshot.imaging.provenance import Signer
 from headshot.imaging.quality import QualityReport
 from headshot.imaging.quality.team import TeamReport, compare_team
@@ -89,7 +90,7 @@ class Maker:
         ahead = effort.upscaled and self._likely_upscaled(wish, options)
         async with (
             Enlarging(self.engine, call, self.costs, ahead=ahead) as enlarging,
-            Ahead[Image]("matte") as matting,
+            Ahead[tuple[Image, Guide]]("matte") as matting,
             Ahead[Finished]("finish") as finished,
         ):
             finishing = Finishing(

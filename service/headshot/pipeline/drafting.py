@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from headshot.imaging import background, framing
 from headshot.imaging.background import BackgroundChoice
+from headshot.imaging.matte import Guide
 from headshot.imaging.quality import QualityReport
 from headshot.pipeline import pictures, rendering, verify
 from headshot.pipeline.ahead import Ahead
@@ -83,7 +84,7 @@ class Drafting:
     plan: DenoisePlan
     look: TeamMember | None
     enlarging: Enlarging
-    matting: Ahead[Image]
+    matting: Ahead[tuple[Image, Guide]]
     finishing: Finishing
 
     async def begin(self, call: Call, image: Image) -> None:
@@ -125,9 +126,9 @@ class Drafting:
         """Cut the candidate out, compose it at canvas size, verify and measure that picture."""
         image = candidate.image
         await self.begin(call, image)
-        alpha_small = await self.matting.result(image, lambda: self._matte(call, image))
+        matte = await self.matting.result(image, lambda: self._matte(call, image))
         with call.stage("compose"):
-            person = await self._cut_out(call, image, alpha_small)
+            person = await self._cut_out(call, image, *matte)
             whole = framing.plan_crop(self.framed.frame, person.alpha, 1.0)
             ground = await self._background(call, person, whole)
             await self.finishing.begin(call, image, person, ground.spec)
@@ -162,12 +163,12 @@ class Drafting:
             )
         return Draft(candidate, person, ground, square, whole, verification, report)
 
-    async def _matte(self, call: Call, image: Image) -> Image:
+    async def _matte(self, call: Call, image: Image) -> tuple[Image, Guide]:
         begun = time.perf_counter()
         with call.stage("matte"):
-            alpha = await pictures.matte(self.engine, call, image)
+            found = await pictures.matte_and_guide(self.engine, call, image)
         self.costs.book("matte", time.perf_counter() - begun)
-        return alpha
+        return found
 
     async def _likely_part(self, call: Call) -> NDArray[np.bool_] | None:
         """Return what will be asked for of the enlarged picture, None for all of it."""
@@ -178,13 +179,13 @@ class Drafting:
             call.deadline, rendering.likely_part, framed.opinion, framed.frame.canvas
         )
 
-    async def _cut_out(self, call: Call, image: Image, alpha_small: Image) -> Person:
+    async def _cut_out(self, call: Call, image: Image, alpha_small: Image, guide: Guide) -> Person:
         """Tone the candidate and cut it out."""
         framed, wish, side_by_side = self.framed, self.wish, self.engine.workers.side_by_side
 
         def cut() -> Person:
             matte = rendering.decide_matte(
-                image, alpha_small, framed.frame, framed.opinion, side_by_side
+                image, alpha_small, framed.frame, framed.opinion, guide, side_by_side
             )
             return rendering.cut_person(
                 image,

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging import geometry
+from headshot.imaging.matte import Guide, study
 from headshot.imaging.tiling import Tile, paste, stitch, strips, tiles
 from headshot.pipeline.call import Call
-from headshot.pipeline.concurrency import together
+from headshot.pipeline.concurrency import pair, together
 from headshot.pipeline.engine import Engine
 
 Image = NDArray[np.uint8]
@@ -46,6 +47,11 @@ async def matte(engine: Engine, call: Call, image: Image, *, stage: str = "matte
     scale = size / max(image.shape[:2])
     shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return await workers.run(call.deadline, geometry.resize, alpha, shape)
+
+
+async def matte_and_guide(engine: Engine, call: Call, image: Image) -> tuple[Image, Guide]:
+    """Return `matte` of a picture, and what its fit needs, made while the network computes."""
+    return await pair(matte(engine, call, image), engine.workers.run(call.deadline, study, image))
 
 
 async def upscale(engine: Engine, call: Call, image: Image) -> Image:

@@ -33,7 +33,7 @@ from headshot.imaging.edge_colour import EdgeColours
 from headshot.imaging.foreground import Estimate
 from headshot.imaging.framing import Crop, PortraitFrame
 from headshot.imaging.grain import Grain
-from headshot.imaging.matte import LinearMatte
+from headshot.imaging.matte import Guide, LinearMatte
 from headshot.imaging.parts import SideBySide, both, one_by_one
 from headshot.imaging.quality import Bounds, QualityReport, measure
 from headshot.imaging.quality.team import MemberLook, look_of
@@ -107,15 +107,17 @@ def decide_matte(
     alpha_small: Image,
     frame: PortraitFrame,
     opinion: Image | None = None,
+    guide: Guide | None = None,
     side_by_side: SideBySide = one_by_one,
 ) -> LinearMatte:
     """Return what the network's matte of a candidate comes to.
 
-    Arguments are as of `cut_person`; `opinion` is that of `imaging.subject.second_opinion`.
+    Arguments are as of `cut_person`; `opinion` is that of `imaging.subject.second_opinion`, `guide`
+    what `imaging.matte.study` returned of the candidate, None to study it here.
     """
     face = frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas)
     alpha, decided = subject.settle(alpha_small, candidate, face, opinion, side_by_side)
-    return mattes.fit(alpha, candidate, decided=decided)
+    return mattes.fit(alpha, candidate if guide is None else guide, decided=decided)
 
 
 def cut_person(
@@ -144,7 +146,7 @@ def cut_person(
     Raises:
         NoUsablePhotoError: PERSON_NOT_SEPARATED, the matte leaves the face out.
     """
-    matte = matte or decide_matte(candidate, alpha_small, frame, None, side_by_side)
+    matte = matte or decide_matte(candidate, alpha_small, frame, side_by_side=side_by_side)
     alpha = drawn = mattes.draw(matte, candidate, side_by_side)
     seen = None if photo is None else skin.read_skin(photo, frame.landmarks, alpha)
     toned, report = tone.adjust(candidate, frame.landmarks, alpha, tone_spec, seen)

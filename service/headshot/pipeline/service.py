@@ -203,10 +203,10 @@ class Pipeline:
         """Cut the person out of a picture."""
         image = await self._decode(call, photo)
         with call.stage("matte"):
-            small = await pictures.matte(self._engine, call, image)
+            small, guide = await pictures.matte_and_guide(self._engine, call, image)
 
             def draw() -> MatteResult:
-                fitted = mattes.fit(mattes.clean(small), image)
+                fitted = mattes.fit(mattes.clean(small), guide)
                 # A picture has millions of pixels: threads that are free draw a part of it.
                 alpha = mattes.draw(fitted, image, self._engine.workers.side_by_side)
                 opacity = np.asarray(cv2.convertScaleAbs(alpha, alpha=255), np.uint8)

@@ -273,3 +273,11 @@ def _backwards(parts: Sequence[Part]) -> None:
     """Do parts in an order that no part may depend on."""
     for part in reversed(parts):
         part()
+
+
+def test_a_picture_that_was_studied_before_its_matte_was_known_fits_the_same() -> None:
+    image, _ = material.astronaut_portrait()
+    small = np.asarray(np.rint(material.person_alpha() * 255), np.uint8)[::4, ::4].copy()
+    one, other = matte.fit(small, image), matte.fit(small, matte.study(image))
+    assert np.array_equal(one.coefficients, other.coefficients)
+    assert np.array_equal(one.unsure, other.unsure)

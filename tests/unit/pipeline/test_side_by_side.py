@@ -16,7 +16,7 @@ def cut(side_by_side: SideBySide) -> rendering.Person:
     image, _ = material.astronaut_portrait()
     alpha = np.asarray(np.rint(material.person_alpha() * 255), np.uint8)
     frame = material.astronaut_frame()
-    matte = rendering.decide_matte(image, alpha, frame, None, side_by_side)
+    matte = rendering.decide_matte(image, alpha, frame, side_by_side=side_by_side)
     return rendering.cut_person(
         image, alpha, frame, ToneSpec(), "light", image, matte, side_by_side
     )
