@@ -106,8 +106,7 @@ async def upscale_strips(
         onto: uint8 [scale * h, scale * w, 3], an earlier answer for the picture, to add strips to.
     """
     scale = engine.models.upscaler.scale
-    # One after the other: strips of different sizes are never one batch, and what comes while a
-    # model is busy may lie unseen for half a second (docs/decisions/triton.md).
+    # One after the other: strips of different sizes are never one batch.
     parts = [await _run(engine, call, np.ascontiguousarray(tile.cut(image))) for tile in plan]
     return await engine.workers.run(call.deadline, join_strips, image, plan, parts, scale, onto)
 

@@ -5,7 +5,8 @@ numpy 2 its `as_numpy()` and `Tensor(name, array)` return wrong data without an 
 
 Inputs and outputs are somebody's photo, and Triton frees them in shared memory as they are. So each
 answer is sent with the request's own sender, which returns when Triton has copied it, and then the
-request's tensors are overwritten.
+request's tensors are overwritten, on a thread: an instance that is still busy when the next request
+comes may be forgotten for half a second (docs/decisions/triton.md).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from time import monotonic_ns
 from typing import Any
 
@@ -116,22 +119,28 @@ class BatchingBackend(abc.ABC):
             raise pb_utils.TritonModelException(
                 f"{self._settings.name}: no file {self._settings.path.name} in the version folder"
             )
+        self._wiper = Wiper()
         self._runtime = self.load(self._settings)
         self._runtime.warm_up()
         directory = os.environ.get(FACTS_DIR_VARIABLE)
         self._facts = FactsWriter(Path(directory), self._settings.name) if directory else None
 
+    def finalize(self) -> None:
+        """Overwrite what is left; Triton unloads the model when this returns."""
+        self._wiper.close()
+
     def execute(self, requests: Sequence[Any]) -> None:
         """Answer each request; cancelled ones are not computed. Their tensors are overwritten."""
         groups: dict[tuple[Any, ...], list[tuple[Any, Arrays]]] = {}
-        feeds_of_all = []
+        used: list[np.ndarray] = []
+        held: list[Any] = [*requests]
         try:
             for request in requests:
                 feeds = {
                     name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name))
                     for name in self._settings.inputs
                 }
-                feeds_of_all.append(feeds)
+                used += feeds.values()
                 if request.is_cancelled():
                     error = _failure("cancelled by the caller", pb_utils.TritonError.CANCELLED)
                     _send(request, error)
@@ -140,14 +149,14 @@ class BatchingBackend(abc.ABC):
                 key = tuple(array.shape[1:] for array in feeds.values())
                 groups.setdefault(key, []).append((request, feeds))
             for group in groups.values():
-                self._run(group)
+                self._run(group, used, held)
         finally:
             # Not before all is sent: an output may be a view of an input.
-            for feeds in feeds_of_all:
-                for array in feeds.values():
-                    wipe(array)
+            self._wiper.wipe(used, held)
 
-    def _run(self, group: Sequence[tuple[Any, Arrays]]) -> None:
+    def _run(
+        self, group: Sequence[tuple[Any, Arrays]], used: list[np.ndarray], held: list[Any]
+    ) -> None:
         rows = sum(next(iter(feeds.values())).shape[0] for _, feeds in group)
         started = monotonic_ns()
         try:
@@ -160,10 +169,12 @@ class BatchingBackend(abc.ABC):
         for (request, _), outputs in zip(group, answers, strict=True):
             if self._facts is not None:
                 self._facts.record(request.request_id(), started, ended, rows)
-            self._answer(request, outputs)
+            self._answer(request, outputs, used, held)
 
-    def _answer(self, request: Any, outputs: Arrays) -> None:
-        """Send a request's outputs and overwrite what was sent."""
+    def _answer(
+        self, request: Any, outputs: Arrays, used: list[np.ndarray], held: list[Any]
+    ) -> None:
+        """Send a request's outputs; what was sent is added to what is to be overwritten."""
         tensors = {}
         try:
             for name in self._settings.outputs:
@@ -176,7 +187,34 @@ class BatchingBackend(abc.ABC):
             sent = np.from_dlpack(tensor)
             # A sent tensor is a copy in shared memory, which is ours as long as the tensor is.
             if sent.ctypes.data != outputs[name].ctypes.data:
-                wipe(sent)
+                used.append(sent)
+                held.append(tensor)
+
+
+class Wiper:
+    """Overwrites arrays on a thread of its own, in order."""
+
+    def __init__(self) -> None:
+        self._waiting: SimpleQueue[tuple[list[np.ndarray], list[Any]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._work, name="wiper", daemon=True)
+        self._thread.start()
+
+    def wipe(self, arrays: list[np.ndarray], held: list[Any]) -> None:
+        """Overwrite arrays soon; what holds their memory lives until then."""
+        self._waiting.put((arrays, held))
+
+    def close(self) -> None:
+        """Overwrite what waits and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            arrays, held = item
+            while arrays:
+                wipe(arrays.pop())
+            # Not kept until the next comes: the memory is Triton's again.
+            del item, arrays, held
 
 
 def _send(request: Any, response: Any) -> None:
