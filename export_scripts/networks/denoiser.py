@@ -51,6 +51,7 @@ WIDTHS = (64, 96, 128)
 CONDITION = 128
 # Residuals are about a tenth of the photo's range: the last layer works in that unit.
 RESIDUAL_UNIT = 0.1
+HALF_RANGE = 127.5  # bytes from the middle of the photo's range to its end
 SMOOTHINGS = (0.8, 1.8)  # pixels
 DIRECTIONS = 4  # of the blurs along a line, every 45 degrees
 LINE = (2.2, 0.6)  # their standard deviations along and across, pixels
@@ -82,7 +83,7 @@ def smoothing_kernel(sigma: float) -> Tensor:
 
 
 def line_kernel(direction: int) -> Tensor:
-    """What a blur along a line changes in luminance: [16, 48, 3, 3], 4x4 blocks of RGB in."""
+    """What a blur along a line changes in one plane: [16, 16, 3, 3], 4x4 blocks in and out."""
     along, across = LINE
     angle = torch.tensor(direction * torch.pi / DIRECTIONS)
     reach = torch.arange(-BLOCK, BLOCK + 1)
@@ -98,9 +99,7 @@ def line_kernel(direction: int) -> Tensor:
             window = np.s_[row : row + 2 * BLOCK + 1, column : column + 2 * BLOCK + 1]
             pixels[row, column][window] = change
     plane = pixels.reshape(BLOCK**2, 3, BLOCK, 3, BLOCK).permute(0, 2, 4, 1, 3)
-    plane = plane.reshape(BLOCK**2, 1, BLOCK**2, 3, 3)
-    kernel = plane * torch.tensor(LUMA)[:, None, None, None]
-    return kernel.reshape(BLOCK**2, 3 * BLOCK**2, 3, 3)
+    return plane.reshape(BLOCK**2, BLOCK**2, 3, 3)
 
 
 class FilmBlock(nn.Module):
@@ -123,14 +122,42 @@ class FilmBlock(nn.Module):
         return out
 
 
+def colour_kernels() -> dict[str, Tensor]:
+    """What joins and parts the pixels of blocks, as 1x1 convolutions of channels (colour, pixel).
+
+    ``means`` [3, 48, 1, 1] of each colour; ``detail`` [48, 48, 1, 1], a pixel less its block's mean
+    (exact in bfloat16); ``luma`` [16, 48, 1, 1]; ``spread`` [64, 4, 1, 1], a line's gate for each
+    of its pixels; ``join`` [48, 64, 1, 1], the sum over lines, the same in each colour.
+    """
+    pixels = BLOCK**2
+    one, each, many = torch.eye(3), torch.eye(pixels), torch.eye(DIRECTIONS)
+    means = torch.kron(one, torch.full((1, pixels), 1 / pixels))
+    kernels = {
+        "means": means,
+        "detail": torch.eye(3 * pixels) - torch.kron(one, torch.full((pixels,) * 2, 1 / pixels)),
+        "luma": torch.kron(torch.tensor([LUMA]), each),
+        "spread": torch.kron(many, torch.ones(pixels, 1)),
+        "join": torch.kron(torch.ones(3, DIRECTIONS), each),
+    }
+    return {name: kernel[:, :, None, None] for name, kernel in kernels.items()}
+
+
 class Denoiser(nn.Module):
     """Residual of the restored photo from the photo and the identity.
 
-    ``reference``: [N, 48, h, w], 4x4 pixel blocks of RGB in -1..1; ``identity`` [N, 128], unit
-    length or zeros where unknown. Returns [N, 48, h, w].
+    ``codes``: [N, 48, h, w], 4x4 pixel blocks of RGB, bytes less 128: whole numbers, which
+    bfloat16 holds exactly; ``identity`` [N, 128], unit length or zeros where unknown. Returns
+    [N, 48, h, w] for a photo in -1..1.
+
+    All that is fixed is written as convolutions, so that no map changes its layout on the way.
     """
 
     smoothing: Tensor
+    means: Tensor
+    detail: Tensor
+    luma: Tensor
+    spread: Tensor
+    join: Tensor
     lines: Tensor
 
     def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
@@ -139,10 +166,12 @@ class Denoiser(nn.Module):
         channels = 3 * BLOCK * BLOCK
         self.identity = nn.Linear(IDENTITY, CONDITION)
         self.condition = nn.Linear(CONDITION, CONDITION)
-        kernels = [smoothing_kernel(sigma) for sigma in SMOOTHINGS]
-        self.register_buffer("smoothing", torch.cat(kernels), persistent=False)
-        lines = [line_kernel(direction) for direction in range(DIRECTIONS)]
-        self.register_buffer("lines", torch.cat(lines), persistent=False)
+        fixed = colour_kernels()
+        fixed["lines"] = torch.cat([line_kernel(direction) for direction in range(DIRECTIONS)])
+        fixed["smoothing"] = torch.cat([smoothing_kernel(sigma) for sigma in SMOOTHINGS])
+        for name, kernel in fixed.items():
+            # As the exported file holds them.
+            self.register_buffer(name, kernel.half().float(), persistent=False)
         self.stem = nn.Conv2d(channels + 6, fine, 3, padding=1)
         self.encode_fine = FilmBlock(fine)
         self.down_fine = nn.Conv2d(fine, middle, 2, stride=2)
@@ -153,27 +182,28 @@ class Denoiser(nn.Module):
         self.decode_middle = FilmBlock(middle)
         self.up_fine = nn.Conv2d(middle, 4 * fine, 1)
         self.decode_fine = FilmBlock(fine)
+        # A free residual and a gate for each smoothing, of every pixel.
         self.head = nn.Conv2d(fine, channels * (1 + len(SMOOTHINGS)), 3, padding=1)
         self.line_gates = nn.Conv2d(fine, DIRECTIONS, 3, padding=1)
         nn.init.normal_(self.head.weight, std=2e-3)
         nn.init.zeros_(self.line_gates.weight)
         nn.init.zeros_(self.line_gates.bias)
 
-    def forward(self, identity: Tensor, reference: Tensor) -> Tensor:
+    def forward(self, identity: Tensor, codes: Tensor) -> Tensor:
         """See the class."""
         condition = F.relu(self.condition(F.relu(self.identity(identity))))
+        padded = F.pad(codes, (1, 1, 1, 1), mode="replicate")
+        kernels = self.smoothing.chunk(len(SMOOTHINGS))
+        smoothed = [F.conv2d(padded, kernel) for kernel in kernels]
+        luma = F.conv2d(padded, self.luma)
+        along = F.conv2d(luma, self.lines)
         # What matters is small beside the photo: block means and detail are told apart and
         # scaled, which also keeps their precision in bfloat16.
-        colours = reference.reshape(-1, 3, BLOCK * BLOCK, *reference.shape[2:])
-        means = colours.mean(dim=2)
-        detail = (colours - means[:, :, None]).reshape(reference.shape)
-        padded = F.pad(reference, (1, 1, 1, 1), mode="replicate")
-        with torch.autocast("cpu", enabled=False):
-            smoothed = F.conv2d(padded, self.smoothing)
-            along = F.conv2d(padded, self.lines)
+        means = (F.conv2d(codes, self.means) + 0.5) * (1 / HALF_RANGE)
+        detail = F.conv2d(codes, self.detail) * (8 / HALF_RANGE)
         # Mean absolute change by the finest blur: how noisy, or how detailed, a block is.
-        rough = smoothed[:, : 3 * BLOCK**2].abs().reshape(colours.shape).mean(dim=2)
-        fine = self.stem(torch.cat([detail * 8, means, rough * 16], dim=1))
+        rough = F.conv2d(smoothed[0].abs(), self.means) * (16 / HALF_RANGE)
+        fine = self.stem(torch.cat([detail, means, rough], dim=1))
         fine = self.encode_fine(fine, condition)
         middle = self.encode_middle(self.down_fine(fine), condition)
         coarse = self.down_middle(middle)
@@ -183,12 +213,24 @@ class Denoiser(nn.Module):
         middle = self.decode_middle(middle, condition)
         fine = fine + F.pixel_shuffle(self.up_fine(middle), 2)
         hidden = F.relu(self.decode_fine(fine, condition))
-        free, gates = self.head(hidden).split([reference.shape[1], smoothed.shape[1]], dim=1)
-        gated = (gates * smoothed).reshape(-1, len(SMOOTHINGS), *reference.shape[1:]).sum(dim=1)
-        along = along.reshape(-1, DIRECTIONS, BLOCK**2, *reference.shape[2:])
-        light = (self.line_gates(hidden)[:, :, None] * along).sum(dim=1)
-        residual: Tensor = free * RESIDUAL_UNIT + gated + torch.cat([light, light, light], dim=1)
+        residual, *gates = self._heads(hidden)
+        residual = residual * RESIDUAL_UNIT
+        for gate, change in zip(gates, smoothed, strict=True):
+            residual = residual + gate * change * (1 / HALF_RANGE)
+        light = F.conv2d(self.line_gates(hidden), self.spread) * along * (1 / HALF_RANGE)
+        residual = residual + F.conv2d(light, self.join)
         return residual
+
+    def _heads(self, hidden: Tensor) -> list[Tensor]:
+        parts = 1 + len(SMOOTHINGS)
+        weights, biases = self.head.weight.chunk(parts), self.head.bias.chunk(parts)
+        pairs = zip(weights, biases, strict=True)
+        return [F.conv2d(hidden, weight, bias, padding=1) for weight, bias in pairs]
+
+
+def blocks(photo: Tensor) -> Tensor:
+    """A photo [N, 3, H, W] in -1..1 as the network reads it: [N, 48, H/4, W/4], bytes less 128."""
+    return F.pixel_unshuffle((photo + 1) * HALF_RANGE - 128, BLOCK)
 
 
 def view_of(timestep: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,18 +253,24 @@ def ways(mirrored: Tensor, moved: Tensor, extent: int) -> tuple[Tensor, Tensor]:
     return there, torch.where(turn, last - back, back)
 
 
-def seen_from(photo: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Pixels of [N, C, h, w] at rows y, int64 [N, h], and columns x, int64 [N, w]."""
-    index = (y[:, :, None] * photo.shape[3] + x[:, None]).flatten(1)
-    index = index[:, None].expand(-1, photo.shape[1], -1)
-    return torch.gather(photo.flatten(2), 2, index).reshape(photo.shape)
+def places(rows: Tensor, columns: Tensor, colours: Tensor, cell: int) -> Tensor:
+    """Where the pixels of cells of so many by so many are found, by channel (colour, row, column).
+
+    ``rows`` [N, H] and ``columns`` [N, W] are what a row and a column add to the place, ``colours``
+    [3] what a colour adds; int64 [N, 3 * cell^2 * H / cell * W / cell].
+    """
+    down = rows.reshape(rows.shape[0], 1, -1, cell).transpose(2, 3) + colours[:, None, None]
+    down = down.reshape(rows.shape[0], 3 * cell, 1, -1, 1)
+    across = columns.reshape(columns.shape[0], -1, cell).transpose(1, 2)[:, None, :, None]
+    return (down + across).flatten(1)
 
 
 class ServingModule(nn.Module):
     """The served graph: the velocity FP16 [N, 192, 80, 80] of a state.
 
     Inputs: sample FP16 [N, 192, 80, 80], timestep FP32 [N], identity FP32 [N, 128], reference
-    UINT8 [N, 640, 640, 3].
+    UINT8 [N, 640, 640, 3]. One gather at either end sees the photo from its side and puts the
+    pixels into blocks, and back.
     """
 
     def __init__(self, net: Denoiser) -> None:
@@ -237,12 +285,18 @@ class ServingModule(nn.Module):
         # What is mirrored one way is moved along the other axis.
         y, y_back = ways(down, across, CANVAS)
         x, x_back = ways(across, down, CANVAS)
-        photo = seen_from(reference.permute(0, 3, 1, 2), y, x).float() * (1 / 127.5) - 1
-        residual = self.net(identity, F.pixel_unshuffle(photo, BLOCK))
-        residual = seen_from(F.pixel_shuffle(residual, BLOCK), y_back, x_back)
+        grid, colours = CANVAS // BLOCK, torch.arange(3)
+        seen = places(y * (3 * CANVAS), x * 3, colours, BLOCK)
+        codes = torch.gather(reference.flatten(1), 1, seen).float() - 128
+        residual = self.net(identity, codes.reshape(-1, 3 * BLOCK**2, grid, grid))
+        plane = grid * grid
+        rows = torch.remainder(y_back, BLOCK) * (BLOCK * plane) + y_back // BLOCK * grid
+        columns = torch.remainder(x_back, BLOCK) * plane + x_back // BLOCK
+        back = places(rows, columns, colours * (BLOCK**2 * plane), LATENT_FACTOR)
         state = sample.float()
+        change = torch.gather(residual.flatten(1), 1, back).reshape(state.shape)
         time = torch.clamp(timestep, min=1e-3)[:, None, None, None]
-        clean = state + time * F.pixel_unshuffle(residual, LATENT_FACTOR)
+        clean = state + time * change
         prediction: Tensor = (state - clean.clamp(-1, 1)) / time
         return prediction.to(torch.float16)
 

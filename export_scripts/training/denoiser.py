@@ -4,12 +4,14 @@
 The network learns exactly what the served graph asks of it: the residual from photo and identity.
 The identity is the teacher's embedding of the sharp photo, or zeros for photos without a face and
 in a third of the draws, so that a rough or absent identity does no harm. ``--weights`` continues
-from finished weights instead of fresh ones: the error's floor is then low from the start.
+from finished weights instead of fresh ones: the error's floor is then low from the start. Pairs are
+made by a process of their own.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -17,13 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from export_scripts.datasets.degradations import apply, training_degradation
 from export_scripts.datasets.pictures import Picture, load_folder
 from export_scripts.export import load_network
 from export_scripts.networks import denoiser as network
-from export_scripts.networks.denoiser import BLOCK, IDENTITY, build
+from export_scripts.networks.denoiser import BLOCK, IDENTITY, blocks, build
 from export_scripts.training.muon import Muon
 from export_scripts.training.precision import fast_autocast
 from export_scripts.training.wallclock import WallClockRun
@@ -40,14 +43,16 @@ SOURCES = {
     "wallpapers": (0.04, 1.2, 2.5),
 }
 MARGIN = 16
+Batch = tuple[Tensor, Tensor, Tensor]
 ERROR_FLOORS = (4e-3, 1e-4)  # PSNR 30 and 46 dB
 
 
-class PairSampler:
+class PairSampler(IterableDataset[Batch]):
     """Batches of (sharp, degraded, identity): float32 [N, 3, S, S] in -1..1 twice, [N, 128]."""
 
-    def __init__(self, data: Path, size: int, seed: int) -> None:
+    def __init__(self, data: Path, size: int, seed: int, count: int = 1) -> None:
         self.size = size
+        self.count = count
         self.random = np.random.default_rng(seed)
         self.photos = {name: load_folder(data / name) for name in SOURCES}
         shares = np.array([SOURCES[n][0] if self.photos[n] else 0.0 for n in SOURCES])
@@ -74,7 +79,12 @@ class PairSampler:
             crop = np.ascontiguousarray(crop[:, ::-1])
         return crop, f"{name}/{stem}"
 
-    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches of ``count`` rows, without end."""
+        while True:
+            yield self.batch(self.count)
+
+    def batch(self, count: int) -> Batch:
         """See the class."""
         sharp, rough = [], []
         identity = np.zeros((count, IDENTITY), np.float32)
@@ -143,8 +153,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=70)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--harm", type=float, default=2.0, help="extra weight of losses")
@@ -165,11 +175,12 @@ def main() -> None:
     if arguments.resume:
         run.resume()
     seed = arguments.seed + run.step_count
-    sampler = PairSampler(arguments.data, arguments.crop, seed)
+    sampler = PairSampler(arguments.data, arguments.crop, seed, arguments.batch)
+    batches = iter(DataLoader(sampler, batch_size=None, num_workers=1, prefetch_factor=4))
     progress, mean = tqdm(mininterval=20, unit="step"), 0.0
     while run.start_step():
-        sharp, reference, identity = sampler.batch(arguments.batch)
-        photo = F.pixel_unshuffle(reference, BLOCK).contiguous(memory_format=torch.channels_last)
+        sharp, reference, identity = next(batches)
+        photo = blocks(reference).contiguous(memory_format=torch.channels_last)
         with fast_autocast():
             residual = net(identity, photo)
         restored = reference + F.pixel_shuffle(residual.float(), BLOCK)

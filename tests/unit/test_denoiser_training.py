@@ -13,47 +13,78 @@ import torch
 
 from export_scripts.networks.denoiser import (
     BLOCK,
+    CANVAS,
     DIRECTIONS,
     IDENTITY,
+    LATENT_FACTOR,
     LINE,
     LUMA,
     SHIFT,
+    blocks,
     build,
     line_kernel,
-    seen_from,
+    places,
+    serving,
     view_of,
     ways,
 )
 from export_scripts.training.denoiser import error_floor, restoration_loss
 
 
-@pytest.mark.parametrize("direction", range(DIRECTIONS))
-def test_a_line_kernel_over_blocks_is_a_blur_along_that_line_over_pixels(direction: int) -> None:
-    photo = torch.randn(1, 3, 48, 48, generator=torch.Generator().manual_seed(direction))
-    blocks = torch.nn.functional.pixel_unshuffle(photo, BLOCK)
-    change = torch.nn.functional.conv2d(blocks, line_kernel(direction), padding=1)
-    ours = torch.nn.functional.pixel_shuffle(change, BLOCK)[0, 0].numpy()
+def photo_of(side: int, seed: int = 0, batch: int = 1) -> torch.Tensor:
+    """Bytes of a photo in -1..1: [batch, 3, side, side]."""
+    random = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (batch, 3, side, side), generator=random) / 127.5 - 1
+
+
+def blurred_along(direction: int, light: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[-BLOCK : BLOCK + 1, -BLOCK : BLOCK + 1]
     angle = np.pi * direction / DIRECTIONS
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     kernel = np.exp(-0.5 * ((along / LINE[0]) ** 2 + (across / LINE[1]) ** 2))
-    light = np.einsum("chw,c->hw", photo[0].numpy(), np.float32(LUMA))
-    blurred = cv2.filter2D(light, -1, kernel / kernel.sum())
+    return np.asarray(cv2.filter2D(light, -1, kernel / kernel.sum()))
+
+
+@pytest.mark.parametrize("direction", range(DIRECTIONS))
+def test_a_line_kernel_over_blocks_is_a_blur_along_that_line_over_pixels(direction: int) -> None:
+    plane = torch.randn(1, 1, 48, 48, generator=torch.Generator().manual_seed(direction))
+    change = torch.nn.functional.conv2d(
+        torch.nn.functional.pixel_unshuffle(plane, BLOCK), line_kernel(direction), padding=1
+    )
+    ours = torch.nn.functional.pixel_shuffle(change, BLOCK)[0, 0].numpy()
+    light = plane[0, 0].numpy()
     inside = np.s_[8:-8, 8:-8]
-    np.testing.assert_allclose(ours[inside], (blurred - light)[inside], atol=1e-5)
+    expected = blurred_along(direction, light) - light
+    np.testing.assert_allclose(ours[inside], expected[inside], atol=1e-5)
+
+
+@pytest.mark.parametrize("direction", range(DIRECTIONS))
+def test_a_gate_adds_what_its_blur_changes_in_light_to_every_colour(direction: int) -> None:
+    net, photo = build().eval(), photo_of(64)
+    for part in (net.head, net.line_gates):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    with torch.no_grad():
+        net.line_gates.bias[direction] = 1.0
+        residual = net(torch.zeros(1, IDENTITY), blocks(photo))
+    ours = torch.nn.functional.pixel_shuffle(residual, BLOCK)[0].numpy()
+    light = np.einsum("chw,c->hw", photo[0].numpy(), np.float32(LUMA))
+    change = blurred_along(direction, light) - light
+    inside = np.s_[8:-8, 8:-8]
+    for colour in ours:
+        np.testing.assert_allclose(colour[inside], change[inside], atol=2e-3)
 
 
 def test_a_network_whose_head_is_zero_changes_nothing() -> None:
     net = build()
     torch.nn.init.zeros_(net.head.weight)
     torch.nn.init.zeros_(net.head.bias)
-    photo = torch.rand(1, 3 * BLOCK**2, 16, 16) * 2 - 1
-    assert float(net(torch.zeros(1, IDENTITY), photo).abs().max()) == 0.0
+    assert float(net(torch.zeros(1, IDENTITY), blocks(photo_of(64))).abs().max()) == 0.0
 
 
 def test_a_row_of_a_batch_does_not_see_the_others() -> None:
     net = build().eval()
-    photos = torch.rand(2, 3 * BLOCK**2, 16, 16) * 2 - 1
+    photos = blocks(photo_of(64, batch=2))
     identity = torch.zeros(2, IDENTITY)
     with torch.no_grad():
         both, alone = net(identity, photos), net(identity[:1], photos[:1])
@@ -83,15 +114,43 @@ def test_four_steps_see_the_photo_in_four_ways(strength: float) -> None:
     assert down.tolist() == [False, False, True, True]
 
 
-def test_what_a_view_mirrors_comes_back_to_its_place() -> None:
-    photo = torch.randn(4, 3, 24, 24)
+def seen(photo: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, cell: int) -> torch.Tensor:
+    """Cells of a photo uint8 [N, H, W, 3] read by its places: [N, 3 cell^2, H / cell, W / cell]."""
+    side = photo.shape[1]
+    index = places(rows * (3 * side), columns * 3, torch.arange(3), cell)
+    read = torch.gather(photo.flatten(1), 1, index)
+    return read.reshape(len(photo), 3 * cell**2, side // cell, side // cell)
+
+
+def test_places_without_a_view_are_those_of_pixel_unshuffle() -> None:
+    photo = torch.randint(0, 256, (2, 24, 24, 3), dtype=torch.uint8)
+    straight = torch.arange(24).expand(2, -1)
+    expected = torch.nn.functional.pixel_unshuffle(photo.permute(0, 3, 1, 2), 4)
+    assert torch.equal(seen(photo, straight, straight, 4), expected)
+
+
+def test_a_view_is_mirrored_and_moved_and_its_edge_repeats() -> None:
+    photo = torch.randint(0, 256, (4, 24, 24, 3), dtype=torch.uint8)
     across, down = view_of(torch.tensor([1.0, 0.75, 0.5, 0.25]))
-    y, y_back = ways(down, across, 24)
-    x, x_back = ways(across, down, 24)
-    view = seen_from(photo, y, x)
-    inside = np.s_[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
-    assert torch.equal(seen_from(view, y_back, x_back)[inside], photo[inside])
-    # Mirrored across and moved down: the first row repeats, columns are reversed.
-    assert torch.equal(view[1, :, SHIFT:], photo[1, :, :-SHIFT].flip(-1))
-    assert torch.equal(view[1, :, 0], photo[1, :, 0].flip(-1))
+    y, _ = ways(down, across, 24)
+    x, _ = ways(across, down, 24)
+    view = torch.nn.functional.pixel_shuffle(seen(photo, y, x, 4), 4).permute(0, 2, 3, 1)
     assert torch.equal(view[0], photo[0])
+    # Mirrored across and moved down: the first rows repeat, columns are reversed.
+    assert torch.equal(view[1, SHIFT:], photo[1, :-SHIFT].flip(1))
+    assert torch.equal(view[1, 0], photo[1, 0].flip(0))
+
+
+def test_what_a_view_changes_comes_back_to_its_place() -> None:
+    """The served graph around a network that returns its photo in a tenth of its size."""
+    net = build().eval()
+    net.forward = lambda _identity, codes: (codes + 0.5) / 1275  # type: ignore[method-assign]
+    photo = torch.randint(64, 192, (4, CANVAS, CANVAS, 3), dtype=torch.uint8)
+    state = photo.permute(0, 3, 1, 2) / 127.5 - 1
+    time = torch.tensor([1.0, 0.75, 0.5, 0.25])
+    sample = torch.nn.functional.pixel_unshuffle(state, LATENT_FACTOR)
+    with torch.no_grad():
+        velocity = serving(net)(sample.half(), time, torch.zeros(4, IDENTITY), photo)
+    change = -torch.nn.functional.pixel_shuffle(velocity.float(), LATENT_FACTOR)
+    inside = np.s_[:, :, SHIFT:-SHIFT, SHIFT:-SHIFT]
+    torch.testing.assert_close(change[inside], (state / 10)[inside], atol=2e-3, rtol=0)

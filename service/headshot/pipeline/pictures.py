@@ -70,14 +70,7 @@ async def upscale(engine: Engine, call: Call, image: Image) -> Image:
     if height * width <= _WHOLE_PIXELS:
         return await _run(engine, call, image)
     plan = tiles(height, width, _TILE, info.overlap)
-    # A batch at a time: all at once, a few large pictures would fill the model's queue.
-    parts: list[Image] = []
-    size = max(1, info.max_batch_size)
-    for begin in range(0, len(plan), size):
-        parts += await together(
-            _run(engine, call, np.ascontiguousarray(tile.cut(image)))
-            for tile in plan[begin : begin + size]
-        )
+    parts = await _run_all(engine, call, image, plan)
     return await engine.workers.run(call.deadline, stitch, plan, parts, info.scale)
 
 
@@ -106,8 +99,7 @@ async def upscale_strips(
         onto: uint8 [scale * h, scale * w, 3], an earlier answer for the picture, to add strips to.
     """
     scale = engine.models.upscaler.scale
-    # One after the other: strips of different sizes are never one batch.
-    parts = [await _run(engine, call, np.ascontiguousarray(tile.cut(image))) for tile in plan]
+    parts = await _run_all(engine, call, image, plan)
     return await engine.workers.run(call.deadline, join_strips, image, plan, parts, scale, onto)
 
 
@@ -124,6 +116,19 @@ def join_strips(
         onto = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
     paste(plan, parts, scale, onto)
     return onto
+
+
+async def _run_all(engine: Engine, call: Call, image: Image, plan: Sequence[Tile]) -> list[Image]:
+    """Return the enlarged tiles of the plan; while one is enlarged the next is on its way."""
+    # A batch at a time: all at once, a few large pictures would fill the model's queue.
+    parts: list[Image] = []
+    size = max(1, engine.models.upscaler.max_batch_size)
+    for begin in range(0, len(plan), size):
+        parts += await together(
+            _run(engine, call, np.ascontiguousarray(tile.cut(image)))
+            for tile in plan[begin : begin + size]
+        )
+    return parts
 
 
 async def _run(engine: Engine, call: Call, image: Image) -> Image:
