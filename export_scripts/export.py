@@ -23,9 +23,9 @@ from types import ModuleType
 
 import onnx
 import torch
-from safetensors.torch import load_file
 
 from export_scripts.metrics import aligned
+from export_scripts.networks.loading import load_network
 from export_scripts.onnx_tools import (
     Array,
     Tolerance,
@@ -110,23 +110,6 @@ def run_torch(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> list
     if isinstance(outputs, torch.Tensor):
         outputs = (outputs,)
     return [o.numpy() for o in outputs]
-
-
-def load_network(network: ModuleType, weights: Path) -> torch.nn.Module:
-    """The network of a module with the weights of a safetensors file, in float32.
-
-    Raises:
-        RuntimeError: names or shapes of the weights do not fit the network.
-    """
-    net: torch.nn.Module = network.build()
-    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(weights).items()}
-    expected = net.state_dict()
-    for name, value in expected.items():
-        # Batch norms count their steps; the count plays no part in inference.
-        if name.endswith("num_batches_tracked"):
-            state.setdefault(name, value)
-    net.load_state_dict(state)
-    return net.eval()
 
 
 def build_graph(entry: Model, weights: Path | None = None) -> tuple[onnx.ModelProto, Report]:

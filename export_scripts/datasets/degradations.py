@@ -18,7 +18,9 @@ Floats = NDArray[np.float32]
 Degradation = Callable[[Floats, np.random.Generator], Floats]
 
 _CODES = np.linspace(0, 1, 1024, dtype=np.float32)
-_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)
+_LINEAR = np.where(
+    _CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4
+).astype(np.float32)
 _LIGHT = np.linspace(0, 1, 4096, dtype=np.float32)
 _SRGB = np.where(
     _LIGHT <= 0.0031308, _LIGHT * 12.92, 1.055 * np.maximum(_LIGHT, 1e-9) ** (1 / 2.4) - 0.055
@@ -26,8 +28,11 @@ _SRGB = np.where(
 
 
 def to_linear(srgb: Floats) -> Floats:
-    """SRGB 0..1 to linear light 0..1."""
-    return np.interp(srgb, _CODES, _LINEAR).astype(np.float32)
+    """SRGB 0..1 to linear light 0..1: straight lines between 1,024 codes."""
+    place = np.clip(srgb, 0, 1) * np.float32(len(_CODES) - 1)
+    below = np.minimum(place.astype(np.int32), len(_CODES) - 2)
+    start = _LINEAR[below]
+    return np.asarray(start + (place - below) * (_LINEAR[below + 1] - start), np.float32)
 
 
 def to_srgb(linear: Floats) -> Floats:

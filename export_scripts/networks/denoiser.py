@@ -11,17 +11,15 @@ Each quarter of the flow looks at the photo from another side (as it is, and mir
 moved by half a block), so four Euler steps end at ``ref + s * mean(r)``: the mean of four opinions
 is nearer to the truth than one of them (0.1 dB), most of all where one of them does harm.
 
-Besides a free residual the network weighs, pixel by pixel, what two Gaussian blurs would change,
-and block by block what four blurs along a line would change in luminance. How much to smooth, or,
-with a negative weight, to sharpen, and along which direction, is then a question of a gate, which a
-network of this size learns at once.
+What was done to a photo was done to all of it: one shake, one focus, one sensor, one JPEG quality.
+The means of the network's own features over the whole photo (the scene) therefore steer the layers
+that follow, through the same FiLM (Perez et al. 2018) as the identity.
 
 The residual is a function of the photo and the identity alone, not of the noised state: given the
 state as well, a network of this size passes on some of the injected noise (1 to 4 dB worse).
 
-The U-Net works on 4x4 blocks of pixels (48 channels a photo), the grid halved twice. Identity acts
-through FiLM (Perez et al. 2018). There is no normalisation layer: rows of a batch cannot see each
-other.
+The U-Net works on 4x4 blocks of pixels (48 channels a photo), the grid halved twice. There is no
+normalisation layer: rows of a batch cannot see each other.
 """
 
 from __future__ import annotations
@@ -47,59 +45,13 @@ IDENTITY = 128
 VIEWS = 4
 SHIFT = 2  # pixels, half a block of the network
 BLOCK = 4
-WIDTHS = (64, 96, 128)
+WIDTHS = (96, 128, 192)
+BOTTOM = 3  # blocks on the coarse grid; the middle grid has one on the way down and one up
+TOP = 2  # blocks on the fine grid, on the way up
 CONDITION = 128
 # Residuals are about a tenth of the photo's range: the last layer works in that unit.
 RESIDUAL_UNIT = 0.1
 HALF_RANGE = 127.5  # bytes from the middle of the photo's range to its end
-SMOOTHINGS = (0.8, 1.8)  # pixels
-DIRECTIONS = 4  # of the blurs along a line, every 45 degrees
-LINE = (2.2, 0.6)  # their standard deviations along and across, pixels
-LUMA = (0.299, 0.587, 0.114)
-
-
-def smoothing_kernel(sigma: float) -> Tensor:
-    """What a Gaussian blur changes, as a convolution of 4x4 blocks: [48, 48, 3, 3].
-
-    The blur reaches one block far (4 pixels) in each direction; each colour is by itself.
-    """
-    reach = torch.arange(-BLOCK, BLOCK + 1)
-    line = torch.exp(-0.5 * (reach / sigma) ** 2)
-    line = line / line.sum()
-    # taps[d, b, e]: weight of pixel e of block b - 1 in the result at pixel d of block 0.
-    taps = torch.zeros(BLOCK, 3, BLOCK)
-    for target in range(BLOCK):
-        for block in range(3):
-            for source in range(BLOCK):
-                distance = (block - 1) * BLOCK + source - target
-                if abs(distance) <= BLOCK:
-                    taps[target, block, source] = line[distance + BLOCK]
-    plane = torch.einsum("yaj,xbk->yxjkab", taps, taps).reshape(BLOCK**2, BLOCK**2, 3, 3)
-    plane[:, :, 1, 1] -= torch.eye(BLOCK**2)
-    kernel = torch.zeros(3, BLOCK**2, 3, BLOCK**2, 3, 3)
-    for colour in range(3):
-        kernel[colour, :, colour] = plane
-    return kernel.reshape(3 * BLOCK**2, 3 * BLOCK**2, 3, 3)
-
-
-def line_kernel(direction: int) -> Tensor:
-    """What a blur along a line changes in one plane: [16, 16, 3, 3], 4x4 blocks in and out."""
-    along, across = LINE
-    angle = torch.tensor(direction * torch.pi / DIRECTIONS)
-    reach = torch.arange(-BLOCK, BLOCK + 1)
-    y, x = torch.meshgrid(reach, reach, indexing="ij")
-    u, v = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-    blur = torch.exp(-0.5 * ((u / along) ** 2 + (v / across) ** 2))
-    change = blur / blur.sum()
-    change[BLOCK, BLOCK] -= 1
-    # A pixel's neighbours up to a block away, as pixels of the 3x3 blocks around its own.
-    pixels = torch.zeros(BLOCK, BLOCK, 3 * BLOCK, 3 * BLOCK)
-    for row in range(BLOCK):
-        for column in range(BLOCK):
-            window = np.s_[row : row + 2 * BLOCK + 1, column : column + 2 * BLOCK + 1]
-            pixels[row, column][window] = change
-    plane = pixels.reshape(BLOCK**2, 3, BLOCK, 3, BLOCK).permute(0, 2, 4, 1, 3)
-    return plane.reshape(BLOCK**2, BLOCK**2, 3, 3)
 
 
 class FilmBlock(nn.Module):
@@ -123,21 +75,17 @@ class FilmBlock(nn.Module):
 
 
 def colour_kernels() -> dict[str, Tensor]:
-    """What joins and parts the pixels of blocks, as 1x1 convolutions of channels (colour, pixel).
+    """What parts the pixels of blocks, as 1x1 convolutions of channels (colour, pixel).
 
     ``means`` [3, 48, 1, 1] of each colour; ``detail`` [48, 48, 1, 1], a pixel less its block's mean
-    (exact in bfloat16); ``luma`` [16, 48, 1, 1]; ``spread`` [64, 4, 1, 1], a line's gate for each
-    of its pixels; ``join`` [48, 64, 1, 1], the sum over lines, the same in each colour.
+    (exact in bfloat16).
     """
     pixels = BLOCK**2
-    one, each, many = torch.eye(3), torch.eye(pixels), torch.eye(DIRECTIONS)
-    means = torch.kron(one, torch.full((1, pixels), 1 / pixels))
+    colours = torch.eye(3)
+    mean = torch.full((1, pixels), 1 / pixels)
     kernels = {
-        "means": means,
-        "detail": torch.eye(3 * pixels) - torch.kron(one, torch.full((pixels,) * 2, 1 / pixels)),
-        "luma": torch.kron(torch.tensor([LUMA]), each),
-        "spread": torch.kron(many, torch.ones(pixels, 1)),
-        "join": torch.kron(torch.ones(3, DIRECTIONS), each),
+        "means": torch.kron(colours, mean),
+        "detail": torch.eye(3 * pixels) - torch.kron(colours, mean.expand(pixels, -1).contiguous()),
     }
     return {name: kernel[:, :, None, None] for name, kernel in kernels.items()}
 
@@ -148,17 +96,10 @@ class Denoiser(nn.Module):
     ``codes``: [N, 48, h, w], 4x4 pixel blocks of RGB, bytes less 128: whole numbers, which
     bfloat16 holds exactly; ``identity`` [N, 128], unit length or zeros where unknown. Returns
     [N, 48, h, w] for a photo in -1..1.
-
-    All that is fixed is written as convolutions, so that no map changes its layout on the way.
     """
 
-    smoothing: Tensor
     means: Tensor
     detail: Tensor
-    luma: Tensor
-    spread: Tensor
-    join: Tensor
-    lines: Tensor
 
     def __init__(self, widths: tuple[int, int, int] = WIDTHS) -> None:
         super().__init__()
@@ -166,66 +107,42 @@ class Denoiser(nn.Module):
         channels = 3 * BLOCK * BLOCK
         self.identity = nn.Linear(IDENTITY, CONDITION)
         self.condition = nn.Linear(CONDITION, CONDITION)
-        fixed = colour_kernels()
-        fixed["lines"] = torch.cat([line_kernel(direction) for direction in range(DIRECTIONS)])
-        fixed["smoothing"] = torch.cat([smoothing_kernel(sigma) for sigma in SMOOTHINGS])
-        for name, kernel in fixed.items():
-            # As the exported file holds them.
-            self.register_buffer(name, kernel.half().float(), persistent=False)
-        self.stem = nn.Conv2d(channels + 6, fine, 3, padding=1)
-        self.encode_fine = FilmBlock(fine)
+        self.scene = nn.Linear(middle + coarse, CONDITION)
+        for name, kernel in colour_kernels().items():
+            self.register_buffer(name, kernel, persistent=False)
+        self.stem = nn.Conv2d(channels + 3, fine, 3, padding=1)
         self.down_fine = nn.Conv2d(fine, middle, 2, stride=2)
         self.encode_middle = FilmBlock(middle)
         self.down_middle = nn.Conv2d(middle, coarse, 2, stride=2)
-        self.bottom = nn.ModuleList([FilmBlock(coarse), FilmBlock(coarse)])
+        self.bottom = nn.ModuleList(FilmBlock(coarse) for _ in range(BOTTOM))
         self.up_middle = nn.Conv2d(coarse, 4 * middle, 1)
         self.decode_middle = FilmBlock(middle)
         self.up_fine = nn.Conv2d(middle, 4 * fine, 1)
-        self.decode_fine = FilmBlock(fine)
-        # A free residual and a gate for each smoothing, of every pixel.
-        self.head = nn.Conv2d(fine, channels * (1 + len(SMOOTHINGS)), 3, padding=1)
-        self.line_gates = nn.Conv2d(fine, DIRECTIONS, 3, padding=1)
+        self.top = nn.ModuleList(FilmBlock(fine) for _ in range(TOP))
+        self.head = nn.Conv2d(fine, channels, 3, padding=1)
         nn.init.normal_(self.head.weight, std=2e-3)
-        nn.init.zeros_(self.line_gates.weight)
-        nn.init.zeros_(self.line_gates.bias)
 
     def forward(self, identity: Tensor, codes: Tensor) -> Tensor:
         """See the class."""
         condition = F.relu(self.condition(F.relu(self.identity(identity))))
-        padded = F.pad(codes, (1, 1, 1, 1), mode="replicate")
-        kernels = self.smoothing.chunk(len(SMOOTHINGS))
-        smoothed = [F.conv2d(padded, kernel) for kernel in kernels]
-        luma = F.conv2d(padded, self.luma)
-        along = F.conv2d(luma, self.lines)
         # What matters is small beside the photo: block means and detail are told apart and
         # scaled, which also keeps their precision in bfloat16.
         means = (F.conv2d(codes, self.means) + 0.5) * (1 / HALF_RANGE)
         detail = F.conv2d(codes, self.detail) * (8 / HALF_RANGE)
-        # Mean absolute change by the finest blur: how noisy, or how detailed, a block is.
-        rough = F.conv2d(smoothed[0].abs(), self.means) * (16 / HALF_RANGE)
-        fine = self.stem(torch.cat([detail, means, rough], dim=1))
-        fine = self.encode_fine(fine, condition)
+        fine = F.relu(self.stem(torch.cat([detail, means], dim=1)))
         middle = self.encode_middle(self.down_fine(fine), condition)
-        coarse = self.down_middle(middle)
-        for block in self.bottom:
+        coarse = self.bottom[0](self.down_middle(middle), condition)
+        scene = torch.cat([F.relu(middle).mean((2, 3)), F.relu(coarse).mean((2, 3))], dim=1)
+        condition = condition + F.relu(self.scene(scene))
+        for block in self.bottom[1:]:
             coarse = block(coarse, condition)
         middle = middle + F.pixel_shuffle(self.up_middle(coarse), 2)
         middle = self.decode_middle(middle, condition)
         fine = fine + F.pixel_shuffle(self.up_fine(middle), 2)
-        hidden = F.relu(self.decode_fine(fine, condition))
-        residual, *gates = self._heads(hidden)
-        residual = residual * RESIDUAL_UNIT
-        for gate, change in zip(gates, smoothed, strict=True):
-            residual = residual + gate * change * (1 / HALF_RANGE)
-        light = F.conv2d(self.line_gates(hidden), self.spread) * along * (1 / HALF_RANGE)
-        residual = residual + F.conv2d(light, self.join)
+        for block in self.top:
+            fine = block(fine, condition)
+        residual: Tensor = self.head(F.relu(fine)) * RESIDUAL_UNIT
         return residual
-
-    def _heads(self, hidden: Tensor) -> list[Tensor]:
-        parts = 1 + len(SMOOTHINGS)
-        weights, biases = self.head.weight.chunk(parts), self.head.bias.chunk(parts)
-        pairs = zip(weights, biases, strict=True)
-        return [F.conv2d(hidden, weight, bias, padding=1) for weight, bias in pairs]
 
 
 def blocks(photo: Tensor) -> Tensor:

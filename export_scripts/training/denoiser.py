@@ -1,11 +1,11 @@
 """Trains the denoiser: ``python -m export_scripts.training.denoiser --data DIR --out DIR``.
 
-``--data`` is the cache that datasets.pictures and datasets.portraits wrote (with identities.npz).
-The network learns exactly what the served graph asks of it: the residual from photo and identity.
-The identity is the teacher's embedding of the sharp photo, or zeros for photos without a face and
-in a third of the draws, so that a rough or absent identity does no harm. ``--weights`` continues
-from finished weights instead of fresh ones: the error's floor is then low from the start. Pairs are
-made by a process of their own.
+``--data`` is what datasets.reduced unpacked (with identities.npz). The network learns exactly what
+the served graph asks of it: the residual from photo and identity. The identity is the teacher's
+embedding of the sharp photo, or zeros for photos without a face and in a third of the draws, so
+that a rough or absent identity does no harm. ``--weights`` continues from finished weights instead
+of fresh ones: the error's floor is then low from the start. Pairs are made by ``--workers``
+processes and learned from several times (training.replay).
 """
 
 from __future__ import annotations
@@ -19,40 +19,44 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from tqdm import tqdm
 
 from export_scripts.datasets.degradations import apply, training_degradation
 from export_scripts.datasets.pictures import Picture, load_folder
-from export_scripts.export import load_network
 from export_scripts.networks import denoiser as network
 from export_scripts.networks.denoiser import BLOCK, IDENTITY, blocks, build
+from export_scripts.networks.loading import load_network
 from export_scripts.training.muon import Muon
 from export_scripts.training.precision import fast_autocast
+from export_scripts.training.replay import SIDES, ReplayPool, Rows
 from export_scripts.training.wallclock import WallClockRun
 
-# Share of each source, and the range of factors by which its photos are reduced to the size that
-# a head-and-shoulders crop has on the 640 canvas.
+# Share of each source, and the largest factor by which its photos are reduced further, so that
+# heads have the sizes that head-and-shoulders crops have on the 640 canvas.
 SOURCES = {
-    "official": (0.42, 1.3, 2.2),
-    "webmorph": (0.24, 1.5, 2.6),
-    "celeba": (0.14, 1.2, 2.0),
-    "utkface": (0.02, 1.0, 1.0),
-    "clic": (0.06, 1.2, 3.0),
-    "cid22": (0.08, 1.0, 1.3),
-    "wallpapers": (0.04, 1.2, 2.5),
+    "official": (0.42, 1.7),
+    "webmorph": (0.24, 1.73),
+    "celeba": (0.14, 1.67),
+    "utkface": (0.02, 1.0),
+    "clic": (0.06, 2.5),
+    "cid22": (0.08, 1.3),
+    "wallpapers": (0.04, 2.1),
 }
 MARGIN = 16
-Batch = tuple[Tensor, Tensor, Tensor]
 ERROR_FLOORS = (4e-3, 1e-4)  # PSNR 30 and 46 dB
+FLOOR_FALLS = 0.3  # of a training
+TOLD_EVERY = 50  # steps
+MADE_AT_ONCE = 32  # pairs, by one process
 
 
-class PairSampler(IterableDataset[Batch]):
-    """Batches of (sharp, degraded, identity): float32 [N, 3, S, S] in -1..1 twice, [N, 128]."""
+class PairSampler(IterableDataset[Rows]):
+    """Batches of (sharp, degraded, identity): uint8 [N, 3, S, S] twice, float32 [N, 128]."""
 
     def __init__(self, data: Path, size: int, seed: int, count: int = 1) -> None:
         self.size = size
         self.count = count
+        self.seed = seed
         self.random = np.random.default_rng(seed)
         self.photos = {name: load_folder(data / name) for name in SOURCES}
         shares = np.array([SOURCES[n][0] if self.photos[n] else 0.0 for n in SOURCES])
@@ -65,8 +69,8 @@ class PairSampler(IterableDataset[Batch]):
     def _crop(self, side: int) -> tuple[Picture, str]:
         name = list(SOURCES)[int(self.random.choice(len(self.shares), p=self.shares))]
         stem, photo = self.photos[name][int(self.random.integers(len(self.photos[name])))]
-        _, low, high = SOURCES[name]
-        factor = min(float(self.random.uniform(low, high)), min(photo.shape[:2]) / side)
+        factor = float(self.random.uniform(1.0, SOURCES[name][1]))
+        factor = min(factor, min(photo.shape[:2]) / side)
         extent = min(round(side * factor), *photo.shape[:2])
         # Towards the middle, where the face is: the mean of two uniform draws.
         top = int((photo.shape[0] - extent) * self.random.uniform(0, 1, 2).mean())
@@ -79,12 +83,16 @@ class PairSampler(IterableDataset[Batch]):
             crop = np.ascontiguousarray(crop[:, ::-1])
         return crop, f"{name}/{stem}"
 
-    def __iter__(self) -> Iterator[Batch]:
-        """Batches of ``count`` rows, without end."""
+    def __iter__(self) -> Iterator[Rows]:
+        """Batches of ``count`` rows, without end, other ones in each process."""
+        cv2.setNumThreads(1)
+        worker = get_worker_info()
+        if worker is not None:
+            self.random = np.random.default_rng((self.seed, worker.id))
         while True:
             yield self.batch(self.count)
 
-    def batch(self, count: int) -> Batch:
+    def batch(self, count: int) -> Rows:
         """See the class."""
         sharp, rough = [], []
         identity = np.zeros((count, IDENTITY), np.float32)
@@ -104,7 +112,7 @@ class PairSampler(IterableDataset[Batch]):
 
 
 def _planes(pictures: list[Picture]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
 def errors(restored: Tensor, sharp: Tensor) -> Tensor:
@@ -113,13 +121,13 @@ def errors(restored: Tensor, sharp: Tensor) -> Tensor:
 
 
 def error_floor(progress: float) -> float:
-    """Error that counts as none, from ERROR_FLOORS[0] to [1] over the first 70% of a training.
+    """Error that counts as none, from ERROR_FLOORS[0] to [1] over the first part of a training.
 
     With a low floor from the start, good photos outweigh all others and hold a fresh network at
     changing nothing.
     """
     high, low = ERROR_FLOORS
-    return float(high * (low / high) ** min(1.0, progress / 0.7))
+    return float(high * (low / high) ** min(1.0, progress / FLOOR_FALLS))
 
 
 def restoration_loss(
@@ -139,7 +147,7 @@ def optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     inner: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in net.named_parameters():
-        is_inner = parameter.dim() == 4 and not name.startswith(("stem", "head", "line_gates"))
+        is_inner = parameter.dim() == 4 and not name.startswith(("stem", "head"))
         (inner if is_inner else rest).append(parameter)
     return [
         Muon(inner, lr=2 * rate, momentum=0.9, weight_decay=0.01),
@@ -153,7 +161,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=70)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make pairs")
+    parser.add_argument("--pool", type=int, default=4096, help="pairs kept to learn from")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--crop", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
@@ -161,46 +172,55 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--weights", type=Path, help="continue from these weights")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, for a GPU")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    cv2.setNumThreads(arguments.threads)
     torch.manual_seed(arguments.seed)
+    torch.backends.cudnn.benchmark = True
+    device = torch.device(arguments.device)
     net: nn.Module = build()
     if arguments.weights is not None:
         net = load_network(network, arguments.weights).train()
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = WallClockRun(
         net, optimizers(net, arguments.rate), arguments.out, minutes=arguments.minutes
     )
     if arguments.resume:
         run.resume()
     seed = arguments.seed + run.step_count
-    sampler = PairSampler(arguments.data, arguments.crop, seed, arguments.batch)
-    batches = iter(DataLoader(sampler, batch_size=None, num_workers=1, prefetch_factor=4))
+    sampler = PairSampler(arguments.data, arguments.crop, seed, count=MADE_AT_ONCE)
+    loader = DataLoader(
+        sampler,
+        batch_size=None,
+        num_workers=arguments.workers,
+        prefetch_factor=4,
+        pin_memory=device.type == "cuda",
+    )
+    pool = ReplayPool(iter(loader), arguments.pool, device)
+    least = min(arguments.pool, 8 * arguments.batch)
+    pool.draw(SIDES, least=least)
+    answer = torch.compile(net) if arguments.compile else net
     progress, mean = tqdm(mininterval=20, unit="step"), 0.0
     while run.start_step():
-        sharp, reference, identity = next(batches)
+        sharp, reference, identity = pool.draw(arguments.batch, least=least)
         photo = blocks(reference).contiguous(memory_format=torch.channels_last)
-        with fast_autocast():
-            residual = net(identity, photo)
+        with fast_autocast(device.type):
+            residual = answer(identity, photo)
         restored = reference + F.pixel_shuffle(residual.float(), BLOCK)
         floor = error_floor(1.0 if arguments.weights else run.progress)
         loss = restoration_loss(restored, reference, sharp, floor, arguments.harm)
         torch.autograd.backward(loss)
         run.end_step(clip=0.5)
-        with torch.no_grad():
-            gain = 10 * torch.log10(
-                (errors(reference, sharp) + 1e-4) / (errors(restored, sharp) + 1e-4)
-            )
-            value = float(gain.mean())
-            mean += (value - mean) * 0.01
         progress.update()
-        progress.set_postfix(
-            gain_db=f"{mean:.3f}",
-            loss=f"{float(loss.detach()):.3f}",
-            time=f"{run.progress:.3f}",
-            refresh=False,
-        )
+        if run.step_count % TOLD_EVERY == 0:
+            with torch.no_grad():
+                before, after = errors(reference, sharp) + 1e-4, errors(restored, sharp) + 1e-4
+                gain = float((10 * torch.log10(before / after)).mean())
+            mean = gain if not mean else mean + (gain - mean) * 0.1
+            told = {"gain_db": f"{mean:.3f}", "loss": f"{float(loss.detach()):.3f}"}
+            told |= {"made": str(pool.made), "time": f"{run.progress:.3f}"}
+            progress.set_postfix(told, refresh=False)
+    pool.close()
     run.save()
 
 

@@ -21,11 +21,12 @@ def native_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 @cache
-def fast_dtype() -> torch.dtype:
-    """Return bfloat16 where the processor computes it, else float32."""
-    return torch.bfloat16 if native_bfloat16() else torch.float32
+def fast_dtype(device: str = "cpu") -> torch.dtype:
+    """Return bfloat16 where the device (its type: cpu, cuda) computes it, else float32."""
+    native = native_bfloat16() if device == "cpu" else torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
 
 
-def fast_autocast() -> torch.autocast:
+def fast_autocast(device: str = "cpu") -> torch.autocast:
     """Return a context in which convolutions run in bfloat16 where that is faster."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=fast_dtype() is torch.bfloat16)
+    return torch.autocast(device, torch.bfloat16, enabled=fast_dtype(device) is torch.bfloat16)

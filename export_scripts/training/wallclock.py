@@ -74,8 +74,8 @@ class WallClockRun:
         self.step_count += 1
         decay = min(self.decay, (1 + self.step_count) / (10 + self.step_count))
         with torch.no_grad():
-            for key, value in self.net.state_dict().items():
-                self.average[key].lerp_(value, 1 - decay)
+            now = self.net.state_dict()
+            torch._foreach_lerp_([self.average[k] for k in now], list(now.values()), 1 - decay)
         if time.monotonic() - self._saved > self.save_every:
             self.save()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,15 +13,12 @@ import torch
 from export_scripts.networks.denoiser import (
     BLOCK,
     CANVAS,
-    DIRECTIONS,
     IDENTITY,
     LATENT_FACTOR,
-    LINE,
-    LUMA,
     SHIFT,
+    FilmBlock,
     blocks,
     build,
-    line_kernel,
     places,
     serving,
     view_of,
@@ -37,42 +33,22 @@ def photo_of(side: int, seed: int = 0, batch: int = 1) -> torch.Tensor:
     return torch.randint(0, 256, (batch, 3, side, side), generator=random) / 127.5 - 1
 
 
-def blurred_along(direction: int, light: np.ndarray) -> np.ndarray:
-    y, x = np.mgrid[-BLOCK : BLOCK + 1, -BLOCK : BLOCK + 1]
-    angle = np.pi * direction / DIRECTIONS
-    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    kernel = np.exp(-0.5 * ((along / LINE[0]) ** 2 + (across / LINE[1]) ** 2))
-    return np.asarray(cv2.filter2D(light, -1, kernel / kernel.sum()))
-
-
-@pytest.mark.parametrize("direction", range(DIRECTIONS))
-def test_a_line_kernel_over_blocks_is_a_blur_along_that_line_over_pixels(direction: int) -> None:
-    plane = torch.randn(1, 1, 48, 48, generator=torch.Generator().manual_seed(direction))
-    change = torch.nn.functional.conv2d(
-        torch.nn.functional.pixel_unshuffle(plane, BLOCK), line_kernel(direction), padding=1
-    )
-    ours = torch.nn.functional.pixel_shuffle(change, BLOCK)[0, 0].numpy()
-    light = plane[0, 0].numpy()
-    inside = np.s_[8:-8, 8:-8]
-    expected = blurred_along(direction, light) - light
-    np.testing.assert_allclose(ours[inside], expected[inside], atol=1e-5)
-
-
-@pytest.mark.parametrize("direction", range(DIRECTIONS))
-def test_a_gate_adds_what_its_blur_changes_in_light_to_every_colour(direction: int) -> None:
-    net, photo = build().eval(), photo_of(64)
-    for part in (net.head, net.line_gates):
-        torch.nn.init.zeros_(part.weight)
-        torch.nn.init.zeros_(part.bias)
+def test_the_scene_steers_what_is_done_far_from_where_it_was_seen() -> None:
+    net = build().eval()
+    for block in net.modules():
+        if isinstance(block, FilmBlock):
+            torch.nn.init.normal_(block.film.weight, std=0.1)
+    left, right = photo_of(512), photo_of(512)
+    right[..., 384:] *= 0.2
     with torch.no_grad():
-        net.line_gates.bias[direction] = 1.0
-        residual = net(torch.zeros(1, IDENTITY), blocks(photo))
-    ours = torch.nn.functional.pixel_shuffle(residual, BLOCK)[0].numpy()
-    light = np.einsum("chw,c->hw", photo[0].numpy(), np.float32(LUMA))
-    change = blurred_along(direction, light) - light
-    inside = np.s_[8:-8, 8:-8]
-    for colour in ours:
-        np.testing.assert_allclose(colour[inside], change[inside], atol=2e-3)
+        first, second = (net(torch.zeros(1, IDENTITY), blocks(p)) for p in (left, right))
+        for parameter in net.scene.parameters():
+            torch.nn.init.zeros_(parameter)
+        blind = [net(torch.zeros(1, IDENTITY), blocks(p)) for p in (left, right)]
+    # Convolutions alone reach 200 pixels, less than the 256 between here and the change.
+    far = np.s_[..., : 128 // BLOCK]
+    assert not torch.allclose(first[far], second[far], rtol=1e-3)
+    assert torch.equal(blind[0][far], blind[1][far])
 
 
 def test_a_network_whose_head_is_zero_changes_nothing() -> None:
@@ -103,7 +79,7 @@ def test_making_a_photo_worse_costs_more_than_making_it_better_gains() -> None:
 
 
 def test_the_floor_of_the_error_falls_and_stays_down() -> None:
-    floors = [error_floor(progress) for progress in (0.0, 0.3, 0.7, 1.0)]
+    floors = [error_floor(progress) for progress in (0.0, 0.15, 0.3, 1.0)]
     assert floors[0] > floors[1] > floors[2] == floors[3]
 
 
