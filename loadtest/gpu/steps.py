@@ -24,10 +24,15 @@ class Steps:
     def __init__(self, network: Denoiser, device: str) -> None:
         self._network, self._device = network, device
         self._pool = torch.cuda.graph_pool_handle() if device == "cuda" else None
+        # All are kept: a pool without a living graph must not be captured into.
+        self._made: dict[tuple[int, int], Step] = {}
 
     def step(self, latent: int, rows: int) -> Step:
-        """Return a step for a latent side and number of rows, captured where there is a GPU."""
-        return Step(self._network, example(latent, rows, self._device), self._pool)
+        """Return the step of a latent side and number of rows, captured where there is a GPU."""
+        if (latent, rows) not in self._made:
+            inputs = example(latent, rows, self._device)
+            self._made[latent, rows] = Step(self._network, inputs, self._pool)
+        return self._made[latent, rows]
 
 
 class Step:
