@@ -12,8 +12,9 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-# The studio profile's own delay: rows of callers that are answered together come within it.
-_QUEUE_US = 2000
+# Callers that are answered together come back one after the other, while the card computes the
+# batch of the others: each gets the studio profile's own delay. A full batch waits for nothing.
+_QUEUE_US_A_ROW = 2000
 _ROOT = Path(__file__).parents[2]
 _HALF, _FLOAT = model_config_pb2.TYPE_FP16, model_config_pb2.TYPE_FP32
 _INPUTS = {
@@ -66,7 +67,7 @@ def write_repository(folder: Path, wanted: Wanted) -> None:
         config.output.add(name="prediction", data_type=_HALF, dims=(4, -1, -1))
         # Its tensors come from and go to the host; the process itself uses the GPU.
         config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_CPU)
-        config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_US
+        config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_US_A_ROW * batch
         config.dynamic_batching.preferred_batch_size.append(batch)
         parameters = {
             "path": os.pathsep.join(dict.fromkeys(path)),
