@@ -18,9 +18,9 @@ Floats = NDArray[np.float32]
 Degradation = Callable[[Floats, np.random.Generator], Floats]
 
 _CODES = np.linspace(0, 1, 1024, dtype=np.float32)
-_LINEAR = np.where(
-    _CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4
-).astype(np.float32)
+_LINEAR = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4).astype(
+    np.float32
+)
 _LIGHT = np.linspace(0, 1, 4096, dtype=np.float32)
 _SRGB = np.where(
     _LIGHT <= 0.0031308, _LIGHT * 12.92, 1.055 * np.maximum(_LIGHT, 1e-9) ** (1 / 2.4) - 0.055

@@ -155,25 +155,8 @@ def optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def main() -> None:
-    """Command line: see the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=70)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1, help="processes that make pairs")
-    parser.add_argument("--pool", type=int, default=4096, help="pairs kept to learn from")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--harm", type=float, default=2.0, help="extra weight of losses")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--weights", type=Path, help="continue from these weights")
-    parser.add_argument("--compile", action="store_true", help="torch.compile, for a GPU")
-    arguments = parser.parse_args()
+def train(arguments: argparse.Namespace) -> None:
+    """Train until the time is up; see ``main`` for the arguments."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     torch.backends.cudnn.benchmark = True
@@ -199,13 +182,12 @@ def main() -> None:
     pool = ReplayPool(iter(loader), arguments.pool, device)
     least = min(arguments.pool, 8 * arguments.batch)
     pool.draw(SIDES, least=least)
-    answer = torch.compile(net) if arguments.compile else net
     progress, mean = tqdm(mininterval=20, unit="step"), 0.0
     while run.start_step():
         sharp, reference, identity = pool.draw(arguments.batch, least=least)
         photo = blocks(reference).contiguous(memory_format=torch.channels_last)
         with fast_autocast(device.type):
-            residual = answer(identity, photo)
+            residual = net(identity, photo)
         restored = reference + F.pixel_shuffle(residual.float(), BLOCK)
         floor = error_floor(1.0 if arguments.weights else run.progress)
         loss = restoration_loss(restored, reference, sharp, floor, arguments.harm)
@@ -222,6 +204,26 @@ def main() -> None:
             progress.set_postfix(told, refresh=False)
     pool.close()
     run.save()
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=70)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that make pairs")
+    parser.add_argument("--pool", type=int, default=4096, help="pairs kept to learn from")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--harm", type=float, default=2.0, help="extra weight of losses")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--weights", type=Path, help="continue from these weights")
+    train(parser.parse_args())
 
 
 if __name__ == "__main__":

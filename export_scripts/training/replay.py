@@ -44,7 +44,7 @@ class ReplayPool:
                         return
                     self._put(moved)
                     self._filled.notify_all()
-        except BaseException as failure:  # noqa: BLE001 - told to who draws
+        except BaseException as failure:
             with self._filled:
                 self._failure = failure
                 self._filled.notify_all()
@@ -63,7 +63,7 @@ class ReplayPool:
         count = len(rows[0])
         if self._rows is None:
             self._capacity = max(1, self._capacity // count) * count
-            first, second, third = (part.new_empty(self._capacity, *part.shape[1:]) for part in rows)
+            first, second, third = (p.new_empty(self._capacity, *p.shape[1:]) for p in rows)
             self._rows = first, second, third
         start = self.made % self._capacity
         for kept, new in zip(self._rows, rows, strict=True):
@@ -106,13 +106,11 @@ class ReplayPool:
 
 def turned(pictures: Tensor) -> Tensor:
     """Bytes [N, 3, S, S] as float32 in -1..1, an eighth of the rows each way round."""
-    parts = []
-    for side, part in enumerate(pictures.chunk(SIDES)):
-        if side & 1:
-            part = part.flip(3)
-        if side & 2:
-            part = part.flip(2)
-        if side & 4:
-            part = part.transpose(2, 3)
-        parts.append(part)
+    parts = [_seen(part, side) for side, part in enumerate(pictures.chunk(SIDES))]
     return torch.cat(parts).float() / 127.5 - 1
+
+
+def _seen(pictures: Tensor, side: int) -> Tensor:
+    mirrored = [axis for bit, axis in ((1, 3), (2, 2)) if side & bit]
+    seen = pictures.flip(mirrored) if mirrored else pictures
+    return seen.transpose(2, 3) if side & 4 else seen
