@@ -190,7 +190,7 @@ class Judge:
             ),
             Metric(NAME, "clean photo, similarity, worst", min(self.clean_similarity), "", 0.90),
             Metric(NAME, "clean photo, similarity, mean", float(np.mean(self.clean_similarity))),
-            Metric(NAME, "clean photo, PSNR to itself", float(np.mean(self.clean_psnr)), "dB"),
+            Metric(NAME, "clean photo, PSNR to itself, worst", min(self.clean_psnr), "dB"),
             Metric(
                 NAME,
                 "strength steps that fall",
