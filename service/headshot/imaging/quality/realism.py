@@ -94,9 +94,9 @@ def clipping(image: U8, landmarks: NDArray[np.floating]) -> float:
     pixels = image[mask]
     if pixels.size == 0:
         return 0.0
-    burnt = (pixels >= 254).any(axis=1)
-    drowned = (pixels <= 1).all(axis=1)
-    return float((burnt | drowned).mean())
+    red, green, blue = pixels.T
+    brightest = np.maximum(np.maximum(red, green), blue)
+    return float(((brightest >= 254) | (brightest <= 1)).mean())
 
 
 @dataclass(frozen=True)
