@@ -72,6 +72,7 @@ def measure_photo(
     box: NDArray[np.float32] | None,
     landmarks: NDArray[np.float32] | None,
     side_by_side: SideBySide = one_by_one,
+    picture_hash: int | None = None,
 ) -> PhotoFacts:
     """Return the facts of one photo.
 
@@ -81,24 +82,22 @@ def measure_photo(
         box: float32 [4] of the chosen face, None where there is none.
         landmarks: float32 [5, 2] of it.
         side_by_side: does what does not need each other.
+        picture_hash: of `perceptual_hash`, None to find it here.
     """
     size = (image.shape[1], image.shape[0])
+    code = perceptual_hash(image) if picture_hash is None else picture_hash
     if landmarks is None:
-        return PhotoFacts(size=size, faces=faces, picture_hash=perceptual_hash(image))
+        return PhotoFacts(size=size, faces=faces, picture_hash=code)
     part, points = _around_face(image, landmarks)
     whole = shape_of(landmarks)
     # Two halves of about the same work.
-    (code, detail), (sharpness, light, glare) = both(
+    (sharpness, detail), (light, glare) = both(
         side_by_side,
         lambda: (
-            perceptual_hash(image),
+            realism.sharpness(part, points),
             _skin_detail(part, points) if whole.scale >= _LEAST_SCALE else None,
         ),
-        lambda: (
-            realism.sharpness(part, points),
-            ofiq.face_light(part, points),
-            _glare(part, points),
-        ),
+        lambda: (ofiq.face_light(part, points), _glare(part, points)),
     )
     return PhotoFacts(
         size=size,
