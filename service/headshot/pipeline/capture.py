@@ -98,7 +98,6 @@ class _Photo:
     error: PhotoError | None = None
     pixels: Image | None = None
     original_size: tuple[int, int] | None = None
-    picture_hash: int | None = None
     faces: int = 0
     face: Face | None = None
     facts: PhotoFacts | None = None
@@ -181,8 +180,7 @@ async def _look(
             _detect(engine, call, photo, canvas)
             for photo, canvas in zip(readable, fitted, strict=True)
         )
-        # While the requests are on their way.
-        await together((*detecting, *(_hash(engine, call, photo) for photo in readable)))
+        await together(detecting)
     with call.stage("encode_identity"):
         aligned = await _align_all(engine, call, readable)
         # After the requests have left. Faces that may turn out unfit are embedded too: measuring
@@ -244,13 +242,6 @@ async def _detect(engine: Engine, call: Call, photo: _Photo, fitted: tuple[Image
     photo.faces = len(faces)
 
 
-async def _hash(engine: Engine, call: Call, photo: _Photo) -> None:
-    if photo.pixels is not None:
-        photo.picture_hash = await engine.workers.run(
-            call.deadline, capture_advice.perceptual_hash, photo.pixels
-        )
-
-
 async def _measure(engine: Engine, call: Call, photo: _Photo) -> None:
     if photo.pixels is None:
         return
@@ -263,7 +254,6 @@ async def _measure(engine: Engine, call: Call, photo: _Photo) -> None:
         chosen.box if chosen else None,
         chosen.landmarks if chosen else None,
         # On one thread: with two, the recogniser would wait for a processor core.
-        picture_hash=photo.picture_hash,
     )
 
 
