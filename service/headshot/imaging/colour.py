@@ -40,6 +40,11 @@ def unit(levels: Image) -> NDArray[np.float32]:
     return looked_up(levels, _UNIT)
 
 
+def tripled(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A plane float32 [h,w] three times, [h,w,3]; numpy repeats a last axis slowly."""
+    return np.asarray(cv2.merge([plane, plane, plane]), np.float32)
+
+
 def looked_up(levels: Image, table: NDArray[np.float32]) -> NDArray[np.float32]:
     """Levels uint8 of any shape through a table float32 [256], faster than numpy does it."""
     if levels.size == 0:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.colour import tripled
 from headshot.imaging.enlarge import enlarged_block, runs
 from headshot.imaging.parts import SideBySide, both, one_by_one
 
@@ -167,8 +168,7 @@ def _fuse(
         lambda: _local_mean(fore, alpha, window),
         lambda: _local_mean(back, rest, window),
     )
-    # Whole pictures of three channels: numpy is slow where it must repeat a last axis of one.
-    a, b = _tripled(alpha), _tripled(rest)
+    a, b = tripled(alpha), tripled(rest)
     residual = image - a * mean_f
     residual -= b * mean_b
     a *= residual
@@ -178,18 +178,14 @@ def _fuse(
     return np.clip(a, 0, 255, out=a), np.clip(b, 0, 255, out=b)
 
 
-def _tripled(plane: F32) -> F32:
-    return np.asarray(cv2.merge([plane, plane, plane]), np.float32)
-
-
 def _local_mean(colours: F32, weight: F32, window: int) -> F32:
     """Return the weighted mean in the window; the colours themselves where nothing weighs."""
     box = (window, window)
-    total = np.asarray(cv2.blur(colours * _tripled(weight), box), np.float32)
+    total = np.asarray(cv2.blur(colours * tripled(weight), box), np.float32)
     norm = np.asarray(cv2.blur(weight, box), np.float32) + np.float32(1e-5)
     trust = np.minimum(norm * 50, 1)
-    total *= _tripled(np.asarray(trust / norm, np.float32))
-    total += colours * _tripled(np.asarray(1 - trust, np.float32))
+    total *= tripled(np.asarray(trust / norm, np.float32))
+    total += colours * tripled(np.asarray(1 - trust, np.float32))
     return total
 
 
