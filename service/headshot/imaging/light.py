@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8, linear_to_srgb, srgb_to_linear
+from headshot.imaging.colour import tripled
 from headshot.imaging.enlarge import add_shift
 from headshot.imaging.geometry import shrink
 
@@ -54,12 +55,12 @@ def match(
     near = cv2.GaussianBlur(1.0 - inner, (0, 0), reach)
     glow = _blurred(back, 4 * reach)
     edge = np.clip(near * 2, 0, 1)
-    weight = (strength * edge * np.sqrt(edge))[..., None]
+    weight = np.asarray(strength * edge * np.sqrt(edge), np.float32)
     # A surface gives back the share of light that it reflects: a black suit stays black.
     share = fore / (fore + _MIDDLE_GREY)
-    lit = fore + weight * share * (glow - fore)
+    lit = fore + tripled(weight) * share * (glow - fore)
     shift = linear_to_srgb(np.asarray(lit, np.float32)).astype(np.int16) - linear_to_srgb(fore)
-    shift[weight[..., 0] < 0.004] = 0
+    shift[weight < 0.004] = 0
     return add_shift(foreground, shift)
 
 
