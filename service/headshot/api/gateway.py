@@ -20,7 +20,7 @@ from headshot.api.audit_trail import AuditTrail
 from headshot.api.draining import stop_server
 from headshot.api.grpc_server import make_server
 from headshot.api.health import HealthServicer
-from headshot.api.idle_memory import IdleMemory
+from headshot.api.idle_memory import IdleMemory, keep
 from headshot.api.interceptors import OpenCalls, server_interceptors
 from headshot.api.servicer import HeadshotServicer
 from headshot.api.session import Sessions
@@ -119,6 +119,7 @@ async def run_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     # One pool of threads works on pixels; OpenCV's own threads would only compete with it and with
     # the model runtime.
     cv2.setNumThreads(1)
+    keep()
     metrics = Metrics()
     tracer = tracing.configure(settings.otlp_endpoint)
     async with AsyncExitStack() as stack:

@@ -11,6 +11,11 @@ import asyncio
 import ctypes
 from collections.abc import Callable
 
+# Settings of the C library, by their numbers in malloc.h.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+# The largest that every version takes; what is larger goes back at once.
+_LARGEST_KEPT = 32 << 20
+_MOST_KEPT = 256 << 20
 _EVERY_S = 1.0
 _QUIET_S = 3.0
 
@@ -20,6 +25,18 @@ def trim() -> None:
     give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if give_back is not None:
         give_back(0)
+
+
+def keep() -> None:
+    """Let the C library keep the memory of pictures for the next ones, until `trim` is called.
+
+    Otherwise each large one goes back to the system, which clears every page of the next: a
+    twentieth of the processor time of a headshot. Nothing where the C library cannot.
+    """
+    choose = getattr(ctypes.CDLL(None), "mallopt", None)
+    if choose is not None:
+        choose(_MMAP_THRESHOLD, _LARGEST_KEPT)
+        choose(_TRIM_THRESHOLD, _MOST_KEPT)
 
 
 class IdleMemory:

@@ -17,7 +17,7 @@ import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8, luma, parse_hex, to_lab
 from headshot.imaging.face import shape_of, skin_patches
-from headshot.imaging.tone import IN_THE_DARK
+from headshot.imaging.tone import IN_THE_DARK, percentile
 
 Kind = Literal["solid", "gradient", "blur", "image", "auto"]
 
@@ -171,7 +171,7 @@ def measure_tones(image: U8, landmarks: F32, alpha: F32) -> SubjectTones:
         skin=skin_lab,
         hair=_median(image, hair),
         clothing=_median(image, clothing),
-        in_the_dark=bool(np.percentile(luma(image)[solid], 99) < IN_THE_DARK),
+        in_the_dark=percentile(luma(image)[solid], 99) < IN_THE_DARK,
     )
 
 

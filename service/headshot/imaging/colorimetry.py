@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from headshot.imaging.colour import linear_to_srgb, srgb_to_linear
+from headshot.imaging.colour import linear_to_srgb, srgb_to_linear, unit
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -32,8 +32,9 @@ _XYZ_TO_RGB = np.linalg.inv(_RGB_TO_XYZ)
 
 def to_lab(rgb: U8 | F32) -> F32:
     """Return CIELAB float32 [..., 3]: L* 0..100, a*, b*; input uint8, or float 0..1 sRGB."""
-    values = rgb.astype(np.float32) / 255.0 if rgb.dtype == np.uint8 else rgb
-    image = values.reshape(-1, 1, 3) if values.ndim != 3 else values
+    values = unit(np.asarray(rgb, np.uint8)) if rgb.dtype == np.uint8 else rgb
+    # Pixels without a picture as one row: OpenCV begins every row anew.
+    image = values.reshape(1, -1, 3) if values.ndim != 3 else values
     lab = cv2.cvtColor(np.ascontiguousarray(image, np.float32), cv2.COLOR_RGB2Lab)
     return np.asarray(lab, np.float32).reshape(values.shape)
 

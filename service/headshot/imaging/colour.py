@@ -17,6 +17,7 @@ def _decoding_table() -> NDArray[np.float32]:
 
 
 _LINEAR: Final = _decoding_table()
+_UNIT: Final = np.arange(256, dtype=np.float32) / np.float32(255)
 _ENCODING_STEPS: Final = 4095
 
 
@@ -31,7 +32,25 @@ _ENCODED: Final = _encoding_table()
 
 def srgb_to_linear(image: Image) -> NDArray[np.float32]:
     """SRGB levels 0..255 (uint8, any shape) to linear light 0..1 (IEC 61966-2-1)."""
-    return np.asarray(_LINEAR[image], dtype=np.float32)
+    return looked_up(image, _LINEAR)
+
+
+def unit(levels: Image) -> NDArray[np.float32]:
+    """Levels 0..255 (uint8, any shape) as float32 0..1."""
+    return looked_up(levels, _UNIT)
+
+
+def tripled(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A plane float32 [h,w] three times, [h,w,3]; numpy repeats a last axis slowly."""
+    return np.asarray(cv2.merge([plane, plane, plane]), np.float32)
+
+
+def looked_up(levels: Image, table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Levels uint8 of any shape through a table float32 [256], faster than numpy does it."""
+    if levels.size == 0:
+        return np.zeros(levels.shape, np.float32)
+    row = np.ascontiguousarray(levels).reshape(1, -1)
+    return np.asarray(cv2.LUT(row, table), np.float32).reshape(levels.shape)
 
 
 def linear_to_srgb(light: NDArray[Any]) -> Image:
@@ -39,8 +58,8 @@ def linear_to_srgb(light: NDArray[Any]) -> Image:
 
     A table of 16,381 entries; it differs from the formula by at most one level, below level 12.
     """
-    index = np.rint(np.clip(light, 0, 1) * (_ENCODING_STEPS * 4)).astype(np.uint16)
-    return np.asarray(_ENCODED[index], dtype=np.uint8)
+    index = np.clip(light, 0, 1) * (_ENCODING_STEPS * 4)
+    return np.asarray(_ENCODED.take(np.rint(index, out=index).astype(np.intp)), dtype=np.uint8)
 
 
 def flatten(image: Image, background: int = 255) -> Image:

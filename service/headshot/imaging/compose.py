@@ -72,9 +72,12 @@ def _lay_over(subject: U8, alpha: F32, out: U8, linear: float) -> None:
     """Lay rows of the subject over those of `out`, in place."""
     solid = (alpha >= _SOLID).astype(np.uint8)
     cv2.copyTo(subject, solid, out)
-    ys, xs = np.nonzero((alpha > 0.004) & (solid == 0))
-    if ys.size:
-        out[ys, xs] = _blend(subject[ys, xs], out[ys, xs], alpha[ys, xs][:, None], linear)
+    places = np.flatnonzero((alpha > 0.004) & (solid == 0))
+    if places.size:
+        # Pixels by one number: numpy takes them several times faster than by row and column.
+        fore, back = (image.reshape(-1, 3).take(places, axis=0) for image in (subject, out))
+        mixed = _blend(fore, back, alpha.reshape(-1).take(places)[:, None], linear)
+        out[np.divmod(places, alpha.shape[1])] = mixed
 
 
 def _blend(fore: U8, back: U8, alpha: F32, linear: float) -> U8:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32
+from headshot.imaging.colour import unit
 from headshot.imaging.face import HEAD_HALF_WIDTH
 from headshot.imaging.framing_model import Crop, FrameNote, PortraitFrame
 
@@ -64,8 +65,10 @@ def limit_to_photo(alpha: F32, frame: PortraitFrame) -> F32:
         return alpha
     side = alpha.shape[0]
     mask = cv2.erode(frame.coverage(), np.ones((3, 3), np.uint8), borderValue=255)
-    soft = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255
-    return np.asarray(alpha * soft, np.float32)
+    large = cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR)
+    soft = unit(np.asarray(large, np.uint8))
+    soft *= alpha
+    return soft
 
 
 def plan_crop(frame: PortraitFrame, alpha: F32, aspect: str | float) -> Crop:

@@ -80,9 +80,14 @@ def add_shift(image: NDArray[np.uint8], shift: NDArray[np.int16]) -> NDArray[np.
     height, width = image.shape[:2]
     h0, w0 = shift.shape[:2]
     out = image.copy()
-    some = cv2.dilate(np.any(shift != 0, axis=-1).astype(np.uint8), np.ones((3, 3), np.uint8))
     up = np.maximum(shift, 0).astype(np.uint8)
     down = np.maximum(-shift, 0).astype(np.uint8)
+    moved = up | down
+    some = cv2.dilate(
+        ((moved[..., 0] | moved[..., 1] | moved[..., 2]) > 0).astype(np.uint8),
+        np.ones((3, 3), np.uint8),
+    )
+    brightens, darkens = bool(up.any()), bool(down.any())
     step = max(1, round(192 * h0 / height))
     for row in range(0, h0, step):
         end = min(h0, row + step)
@@ -91,7 +96,11 @@ def add_shift(image: NDArray[np.uint8], shift: NDArray[np.int16]) -> NDArray[np.
             x0, x1 = first * width // w0, last * width // w0
             block = (x0, y0, x1, y1)
             region = out[y0:y1, x0:x1]
-            brighter = enlarged_block(up, (width, height), block)
-            darker = enlarged_block(down, (width, height), block)
-            out[y0:y1, x0:x1] = cv2.subtract(cv2.add(region, brighter), darker)
+            if brightens:
+                brighter = enlarged_block(up, (width, height), block)
+                region = np.asarray(cv2.add(region, brighter), np.uint8)
+            if darkens:
+                darker = enlarged_block(down, (width, height), block)
+                region = np.asarray(cv2.subtract(region, darker), np.uint8)
+            out[y0:y1, x0:x1] = region
     return out

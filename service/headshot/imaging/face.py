@@ -112,6 +112,18 @@ def skin_patches(landmarks: NDArray[np.floating], size: tuple[int, int]) -> U8:
     return mask
 
 
+def pixels_of(image: NDArray[np.uint8], mask: U8) -> NDArray[np.uint8]:
+    """Return the pixels of a picture where a mask is not 0, uint8 [n, 3], row by row.
+
+    Args:
+        image: uint8 [h, w, 3].
+        mask: uint8 [h, w]; of what covers a part of the picture, only that part is looked at.
+    """
+    x, y, width, height = cv2.boundingRect(mask)
+    part = (slice(y, y + height), slice(x, x + width))
+    return np.asarray(image[part][mask[part] > 0], np.uint8)
+
+
 def feature_mask(landmarks: NDArray[np.floating], size: tuple[int, int]) -> U8:
     """Return 0/255 uint8 [h, w]: eyes with brows, nostrils and mouth, which retouch never moves."""
     shape = shape_of(landmarks)

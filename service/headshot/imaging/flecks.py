@@ -92,9 +92,11 @@ def remove(
     """
     height, width = alpha.shape
     values = np.asarray(alpha.astype(np.float32) / _full(alpha), np.float32)
-    colours = to_lab(
-        np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-    )
+    fitted = image
+    if image.shape[:2] != alpha.shape:
+        area = cv2.INTER_AREA
+        fitted = np.asarray(cv2.resize(image, (width, height), interpolation=area), np.uint8)
+    colours = to_lab(fitted)
     other = None if opinion is None else _at_size(opinion, width, height)
     gone = np.zeros((height, width), np.uint8)
     for _ in range(_PASSES):
@@ -266,18 +268,34 @@ def _distances(
         chosen = homes if label is None else homes[labels[:, 0] == label]
         counts = np.bincount(chosen, minlength=_COARSE * _COARSE).astype(np.float32)
         spread = cv2.GaussianBlur(counts.reshape(_COARSE, _COARSE), (0, 0), _AROUND * _COARSE)
-        blurred.append(spread.reshape(-1)[places])
+        blurred.append(spread.reshape(-1).take(places))
     total = np.maximum(blurred[0], np.float32(1e-6))
     # Planes: numpy is several times faster on what lies together.
     planes = np.ascontiguousarray(pixels.T)
     near_by = np.full(len(pixels), np.inf, np.float32)
     anywhere = near_by.copy()
     for centre, near in zip(centres, blurred[1:], strict=True):
-        absent = np.clip(1 - near / total / np.float32(rare), 0, 1)
-        away = np.sqrt(np.square(planes - centre[:, None]).sum(axis=0))
-        near_by = np.minimum(near_by, away + np.float32(_ABSENT) * absent)
-        anywhere = np.minimum(anywhere, away)
+        absent = near / total
+        absent /= np.float32(rare)
+        np.subtract(1, absent, out=absent)
+        np.minimum(np.maximum(absent, 0, out=absent), 1, out=absent)
+        away = _length(planes, centre)
+        np.minimum(anywhere, away, out=anywhere)
+        absent *= np.float32(_ABSENT)
+        absent += away
+        np.minimum(near_by, absent, out=near_by)
     return near_by, anywhere
+
+
+def _length(planes: F32, centre: F32) -> NDArray[np.float32]:
+    """Return how far pixels float32 [3, n] are from a colour float32 [3]."""
+    squares = planes[0] - centre[0]
+    squares *= squares
+    for plane, level in zip(planes[1:], centre[1:], strict=True):
+        away = plane - level
+        away *= away
+        squares += away
+    return np.asarray(np.sqrt(squares, out=squares), np.float32)
 
 
 def _closed(mask: U8) -> U8:

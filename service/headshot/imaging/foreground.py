@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8
+from headshot.imaging.colour import tripled
 from headshot.imaging.enlarge import enlarged_block, runs
 from headshot.imaging.parts import SideBySide, both, one_by_one
 
@@ -18,6 +19,8 @@ _SOLID = 0.995
 _EMPTY = 0.002
 _BAND = 256
 """Rows of a block: enough that a block's work is pixels rather than calls."""
+_ROWS = 64
+"""The same of the estimate itself."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,7 @@ def correct(image: U8, alpha: F32, small: Estimate, side_by_side: SideBySide = o
     """
     height, width = alpha.shape
     h0, w0 = small.alpha.shape
-    near = cv2.dilate((small.alpha > 0.004).astype(np.uint8), np.ones((17, 17), np.uint8))
-    edge = ((near > 0) & (small.alpha < _SOLID)).astype(np.uint8)
-    # A solid pixel of the small matte may hide a soft one of the large.
-    edge = np.asarray(cv2.dilate(edge, np.ones((3, 3), np.uint8)), np.uint8)
+    edge = _edge(small.alpha)
     filled = np.asarray(cv2.convertScaleAbs(small.fore), np.uint8)
     out = image.copy()
     parts = []
@@ -85,10 +85,21 @@ def correct(image: U8, alpha: F32, small: Estimate, side_by_side: SideBySide = o
     return out
 
 
-def coarse(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> Estimate:
-    """Return F and B of uint8 [h, w, 3] and float32 [h, w] on a pyramid, at its finest level.
+def _edge(alpha: F32) -> U8:
+    """Return 0/1 uint8 [h, w], 1 where `correct` looks at an estimate made with this matte."""
+    near = cv2.dilate((alpha > 0.004).astype(np.uint8), np.ones((17, 17), np.uint8))
+    edge = ((near > 0) & (alpha < _SOLID)).astype(np.uint8)
+    # A solid pixel of the small matte may hide a soft one of the large.
+    return np.asarray(cv2.dilate(edge, np.ones((3, 3), np.uint8)), np.uint8)
 
-    `side_by_side` does both at once.
+
+def coarse(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> Estimate:
+    """Return F and B of a picture on a pyramid, at its finest level; sound where `correct` looks.
+
+    Args:
+        image: uint8 [h, w, 3].
+        alpha: float32 [h, w], 0..1.
+        side_by_side: does parts of the picture.
     """
     height, width = alpha.shape
     fore: F32 = np.zeros((0, 0, 3), np.float32)
@@ -108,8 +119,39 @@ def coarse(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> Esti
             fore = back = np.asarray(colours, np.float32)
         window = 2 * max(1, round(radius * max(size))) + 1
         known = np.asarray(colours, np.float32)
-        fore, back = _fuse(known, matte, (fore, back), window, side_by_side)
+        if side == _LEVELS[-1][0]:
+            fore, back = _fuse_edge(known, matte, (fore, back), window, side_by_side)
+        else:
+            fore, back = _fuse(known, matte, (fore, back), window, side_by_side)
     return Estimate(fore, back, matte)
+
+
+def _fuse_edge(
+    image: F32, alpha: F32, before: tuple[F32, F32], window: int, side_by_side: SideBySide
+) -> tuple[F32, F32]:
+    """Return what `_fuse` does where `correct` looks, and what was there before elsewhere."""
+    height, width = alpha.shape
+    fore, back = before[0].copy(), before[1].copy()
+    # A pixel more is mixed in where the estimate is enlarged.
+    edge = cv2.dilate(_edge(alpha), np.ones((3, 3), np.uint8))
+    reach = window // 2
+
+    def fuse(block: tuple[int, int, int, int]) -> None:
+        x0, y0, x1, y1 = block
+        left, top = max(0, x0 - reach), max(0, y0 - reach)
+        seen = (slice(top, min(height, y1 + reach)), slice(left, min(width, x1 + reach)))
+        parts = (before[0][seen], before[1][seen])
+        made = _fuse(image[seen], alpha[seen], parts, window, one_by_one)
+        own = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+        fore[y0:y1, x0:x1], back[y0:y1, x0:x1] = made[0][own], made[1][own]
+
+    blocks = []
+    for row in range(0, height, _ROWS):
+        end = min(height, row + _ROWS)
+        for first, last in runs(np.flatnonzero(edge[row:end].any(axis=0)), 4 * reach):
+            blocks.append((first, row, last, end))
+    side_by_side([partial(fuse, block) for block in blocks])
+    return fore, back
 
 
 def _size(width: int, height: int, side: int) -> tuple[int, int]:
@@ -126,8 +168,7 @@ def _fuse(
         lambda: _local_mean(fore, alpha, window),
         lambda: _local_mean(back, rest, window),
     )
-    # Whole pictures of three channels: numpy is slow where it must repeat a last axis of one.
-    a, b = _tripled(alpha), _tripled(rest)
+    a, b = tripled(alpha), tripled(rest)
     residual = image - a * mean_f
     residual -= b * mean_b
     a *= residual
@@ -137,18 +178,14 @@ def _fuse(
     return np.clip(a, 0, 255, out=a), np.clip(b, 0, 255, out=b)
 
 
-def _tripled(plane: F32) -> F32:
-    return np.asarray(cv2.merge([plane, plane, plane]), np.float32)
-
-
 def _local_mean(colours: F32, weight: F32, window: int) -> F32:
     """Return the weighted mean in the window; the colours themselves where nothing weighs."""
     box = (window, window)
-    total = np.asarray(cv2.blur(colours * _tripled(weight), box), np.float32)
+    total = np.asarray(cv2.blur(colours * tripled(weight), box), np.float32)
     norm = np.asarray(cv2.blur(weight, box), np.float32) + np.float32(1e-5)
     trust = np.minimum(norm * 50, 1)
-    total *= _tripled(np.asarray(trust / norm, np.float32))
-    total += colours * _tripled(np.asarray(1 - trust, np.float32))
+    total *= tripled(np.asarray(trust / norm, np.float32))
+    total += colours * tripled(np.asarray(1 - trust, np.float32))
     return total
 
 

@@ -8,12 +8,14 @@ RGB where there are three channels; nothing here changes its input.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from headshot.imaging.parts import SideBySide, one_by_one
 from headshot.imaging.pose import FaceAngles, face_angles
 from headshot.imaging.template import ARCFACE_TEMPLATE, TEMPLATE_SIDE
 
@@ -131,12 +133,15 @@ def align_face(
     return _uint8(cv2.warpAffine(image, matrix, (size, size), borderValue=0.0))
 
 
-def letterbox(image: Image, size: int) -> tuple[Image, float]:
+def letterbox(
+    image: Image, size: int, side_by_side: SideBySide = one_by_one
+) -> tuple[Image, float]:
     """Fit the image into a square: top-left aligned, aspect ratio kept, the rest zero.
 
     Args:
         image: uint8 [h,w,3].
         size: side of the square in pixels.
+        side_by_side: does halves of a picture that is shrunk.
 
     Returns:
         (canvas uint8 [size,size,3], scale): canvas coordinates = photo coordinates * scale to
@@ -147,7 +152,7 @@ def letterbox(image: Image, size: int) -> tuple[Image, float]:
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
     fitted = image
     if scale < 1:
-        fitted = shrink(image, target)
+        fitted = shrink(image, target, side_by_side)
     elif target != (width, height):
         fitted = _uint8(cv2.resize(image, target, interpolation=cv2.INTER_LINEAR))
     canvas = np.zeros((size, size, *image.shape[2:]), dtype=np.uint8)
@@ -262,18 +267,19 @@ def _whole(first: int, last: int, side: int, step: int) -> tuple[int, int]:
     return max(0, first - (first - last) % step), last
 
 
-def resize(image: Image, size: tuple[int, int]) -> Image:
+def resize(image: Image, size: tuple[int, int], side_by_side: SideBySide = one_by_one) -> Image:
     """Resize to (width, height): area averaging to shrink, Lanczos to grow.
 
     Args:
         image: uint8 [h,w] or [h,w,c].
         size: (width, height); the aspect ratio is the caller's business.
+        side_by_side: does halves of a picture that is shrunk.
     """
     height, width = image.shape[:2]
     if size == (width, height):
         return np.ascontiguousarray(image)
     if size[0] <= width and size[1] <= height:
-        return shrink(image, size)
+        return shrink(image, size, side_by_side)
     if size[0] >= width and size[1] >= height:
         return _uint8(cv2.resize(image, size, interpolation=cv2.INTER_LANCZOS4))
     # One side shrinks, one grows: each with its own filter.
@@ -281,7 +287,9 @@ def resize(image: Image, size: tuple[int, int]) -> Image:
     return resize(resize(image, shrunk), size)
 
 
-def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+def shrink(
+    image: NDArray[Any], size: tuple[int, int], side_by_side: SideBySide = one_by_one
+) -> NDArray[Any]:
     """Average down to (width, height), no larger than the image.
 
     Areas with fractions are many times slower than halving, which is exact. So a picture of more
@@ -292,6 +300,7 @@ def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     Args:
         image: uint8 or float32 [h,w] or [h,w,c].
         size: (width, height).
+        side_by_side: does halves of the picture, where they have the pixels of the whole.
     """
     height, width = image.shape[:2]
     halvings = 0
@@ -300,6 +309,9 @@ def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     made = image
     even = width % (1 << halvings) == 0 and height % (1 << halvings) == 0
     little = even and width >> halvings <= 1.25 * size[0] and halvings > 0
+    # All but bicubic looks no further than the pixels that a pixel is made of.
+    if side_by_side is not one_by_one and not little and height % 2 == size[1] % 2 == 0:
+        return _shrunk_in_halves(image, size, side_by_side)
     if halvings > 0 and not little:
         start = (size[0] << halvings, size[1] << halvings)
         if start != (width, height):
@@ -311,6 +323,25 @@ def shrink(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
         return np.ascontiguousarray(made)
     method = cv2.INTER_CUBIC if little else cv2.INTER_AREA
     return np.asarray(cv2.resize(made, size, interpolation=method), image.dtype)
+
+
+def _shrunk_in_halves(
+    image: NDArray[Any], size: tuple[int, int], side_by_side: SideBySide
+) -> NDArray[Any]:
+    """`shrink`, upper and lower half each by itself; both heights are even."""
+    out = np.empty((size[1], size[0], *image.shape[2:]), image.dtype)
+    middle, goal = image.shape[0] // 2, size[1] // 2
+
+    def half(source: NDArray[Any], target: NDArray[Any]) -> None:
+        target[...] = shrink(source, (size[0], goal))
+
+    side_by_side(
+        [
+            partial(half, image[:middle], out[:goal]),
+            partial(half, image[middle:], out[goal:]),
+        ]
+    )
+    return out
 
 
 def fit_long_side(image: Image, long_side: int) -> Image:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, luma
 
-_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_LAPLACIAN = np.array([1, -2, 1], np.float32)
+"""Immerkaer's mask is the product of this row and this column."""
 _BLOCK = 16
 
 
@@ -66,7 +67,8 @@ def _sigma(grey: U8, alpha: F32 | None) -> float:
     rows, columns = grey.shape[0] // _BLOCK, grey.shape[1] // _BLOCK
     if rows < 2 or columns < 2:
         return 0.0
-    response = np.abs(cv2.filter2D(grey, cv2.CV_32F, _LAPLACIAN))
+    response = cv2.sepFilter2D(grey, cv2.CV_16S, _LAPLACIAN, _LAPLACIAN)
+    response = np.abs(response, out=response).astype(np.float32)
     size = (columns, rows)
     trim = (slice(0, rows * _BLOCK), slice(0, columns * _BLOCK))
     blocks = cv2.resize(response[trim], size, interpolation=cv2.INTER_AREA)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from headshot.imaging.colorimetry import F32, U8, linear_to_srgb, srgb_to_linear
+from headshot.imaging.colour import tripled
 from headshot.imaging.enlarge import add_shift
 from headshot.imaging.geometry import shrink
 
@@ -52,11 +53,24 @@ def match(
     back = srgb_to_linear(np.asarray(shrink(background, size), np.uint8))
     reach = max(0.8, width * max(size))
     near = cv2.GaussianBlur(1.0 - inner, (0, 0), reach)
-    glow = cv2.GaussianBlur(back, (0, 0), 4 * reach)
-    weight = (strength * np.clip(near * 2, 0, 1) ** 1.5)[..., None]
+    glow = _blurred(back, 4 * reach)
+    edge = np.clip(near * 2, 0, 1)
+    weight = np.asarray(strength * edge * np.sqrt(edge), np.float32)
     # A surface gives back the share of light that it reflects: a black suit stays black.
     share = fore / (fore + _MIDDLE_GREY)
-    lit = fore + weight * share * (glow - fore)
+    lit = fore + tripled(weight) * share * (glow - fore)
     shift = linear_to_srgb(np.asarray(lit, np.float32)).astype(np.int16) - linear_to_srgb(fore)
-    shift[weight[..., 0] < 0.004] = 0
+    shift[weight < 0.004] = 0
     return add_shift(foreground, shift)
+
+
+def _blurred(light: F32, sigma: float) -> F32:
+    """Return float32 [h, w, 3] blurred by a Gaussian, worked where sigma is about 3 px."""
+    height, width = light.shape[:2]
+    size = (max(8, round(width * 3 / sigma)), max(8, round(height * 3 / sigma)))
+    if size[0] >= width or size[1] >= height:
+        return np.asarray(cv2.GaussianBlur(light, (0, 0), sigma), np.float32)
+    small = cv2.GaussianBlur(shrink(light, size), (0, 0), sigma * size[0] / width)
+    return np.asarray(
+        cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32
+    )

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging.colorimetry import F32, U8, from_lab, to_lab
+from headshot.imaging.colour import tripled
 from headshot.imaging.enlarge import add_shift
 from headshot.imaging.face import shape_of
 from headshot.imaging.skin import read_skin, skin_mask, texture
@@ -108,11 +109,11 @@ def apply(
     out = image.copy()
     for halvings in range(_MAX_HALVINGS + 1):
         share = 0.5**halvings
-        evened = np.asarray(lab + share * shift, np.float32)
+        evened = np.asarray(lab + np.float32(share) * shift, np.float32)
         # Evening out may move the mean as little as one likes: a viewer, and the typology angle,
         # see the median.
         moved = _median_tone(from_lab(evened), low_points) - tone
-        target = from_lab(np.asarray(evened - mask[..., None] * moved, np.float32))
+        target = from_lab(np.asarray(evened - cv2.merge([mask * part for part in moved])))
         difference = target.astype(np.int16) - low
         difference[mask < 0.01] = 0
         new = add_shift(part, np.asarray(difference, np.int16))
@@ -179,7 +180,7 @@ def _shift(lab: F32, mask: F32, scale: float, strength: float, colour: float) ->
         bright = float(np.percentile(fine[..., 0][inside], 92))
         shine = np.clip(fine[..., 0] - bright, 0, 12)
         shift[..., 0] -= 0.8 * strength * shine
-    return np.asarray(shift * mask[..., None], np.float32)
+    return np.asarray(shift * tripled(mask), np.float32)
 
 
 def _masked_blur(lab: F32, mask: F32, sigma: float) -> F32:
@@ -189,7 +190,7 @@ def _masked_blur(lab: F32, mask: F32, sigma: float) -> F32:
     height, width = mask.shape
     size = (max(8, round(width * ratio)), max(8, round(height * ratio)))
     weight = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) + np.float32(1e-4)
-    weighted = np.asarray(lab * (mask + np.float32(1e-4))[..., None], np.float32)
+    weighted = np.asarray(lab * tripled(mask + np.float32(1e-4)), np.float32)
     small = cv2.resize(weighted, size, interpolation=cv2.INTER_AREA)
     total = cv2.GaussianBlur(small, (0, 0), sigma * ratio)
     norm = cv2.GaussianBlur(weight, (0, 0), sigma * ratio)

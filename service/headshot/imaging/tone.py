@@ -282,8 +282,8 @@ def _want(
 ) -> tuple[_Wanted, bool]:
     grey = luma(image)
     inside = grey if alpha is None else grey[alpha > 0.9]
-    white = scene = float(np.percentile(grey, 99))
-    if inside.size and (own := _percentile(inside, 99)) < IN_THE_DARK:
+    white = scene = percentile(grey, 99)
+    if inside.size and (own := percentile(inside, 99)) < IN_THE_DARK:
         # Nothing on the person is bright, no shirt, no glint on skin: the wall has the light.
         white = own
 
@@ -294,7 +294,7 @@ def _want(
     # Within a third of a stop a picture is a matter of taste, not of exposure.
     stops = float(np.sign(need) * max(0.0, abs(need) - 0.33))
     stops = float(np.clip(stops, -spec.max_stops / 3, spec.max_stops))
-    low, high = (_percentile(inside if inside.size else grey, share) for share in (5, 95))
+    low, high = (percentile(inside if inside.size else grey, share) for share in (5, 95))
     ends = np.array([[low] * 3, [high] * 3], np.float32) / np.float32(255)
     span = to_lab(np.asarray(ends, np.float32))[:, 0]
     lacking = (spec.contrast - float(span[1] - span[0])) / spec.contrast
@@ -310,14 +310,14 @@ def _missing_lift(image: U8, alpha: F32 | None) -> float:
     """Return the stops that a person in the dark lacks, 0 for one who is not or is not known."""
     if alpha is None:
         return 0.0
-    own = _percentile(luma(image)[alpha > 0.9], 99) if (alpha > 0.9).any() else 255.0
+    own = percentile(luma(image)[alpha > 0.9], 99) if (alpha > 0.9).any() else 255.0
     if own >= IN_THE_DARK:
         return 0.0
     return float(min(np.log2(_decode(_LIT) / max(_decode(own), 1e-4)), _MOST_LIFT))
 
 
-def _percentile(levels: U8, share: float) -> float:
-    """Return np.percentile of levels 0..255, by counting instead of sorting."""
+def percentile(levels: U8, share: float) -> float:
+    """Return np.percentile of levels uint8 0..255 at a share 0..100, by counting not sorting."""
     below = np.cumsum(np.bincount(levels.reshape(-1), minlength=256))
     place = (levels.size - 1) * share / 100
     low, high = np.searchsorted(below, (np.floor(place), np.ceil(place)), side="right")

@@ -176,14 +176,17 @@ async def _look(
         fitted = await together(
             detect.fit(engine, call, photo.pixels) for photo in readable if photo.pixels is not None
         )
-        await together(
+        detecting = (
             _detect(engine, call, photo, canvas)
             for photo, canvas in zip(readable, fitted, strict=True)
         )
+        await together(detecting)
     with call.stage("encode_identity"):
-        # Of faces that may turn out unfit too: measuring them takes longer than embedding them.
-        measuring = (_measure(engine, call, photo) for photo in readable)
-        await together((_embed_all(engine, call, readable), *measuring))
+        aligned = await _align_all(engine, call, readable)
+        # After the requests have left. Faces that may turn out unfit are embedded too: measuring
+        # takes as long.
+        embedding = (_embed(engine, call, photo, face) for photo, face in aligned)
+        await together((*embedding, *(_measure(engine, call, photo) for photo in readable)))
 
 
 def _judge(
@@ -250,7 +253,7 @@ async def _measure(engine: Engine, call: Call, photo: _Photo) -> None:
         photo.faces,
         chosen.box if chosen else None,
         chosen.landmarks if chosen else None,
-        engine.workers.side_by_side,
+        # On one thread: with two, the recogniser would wait for a processor core.
     )
 
 
@@ -269,16 +272,20 @@ def _assess(photo: _Photo, *, strict: bool) -> Assessment:
     return Assessment(PhotoCode.OK, (found.code, *found.concerns), found.advice, 0.05)
 
 
-async def _embed_all(engine: Engine, call: Call, photos: list[_Photo]) -> None:
-    async def embed(photo: _Photo, aligned: Image) -> None:
-        photo.embedding = await identity.embed_aligned(engine, call, aligned)
-        if photo.pixels is not None and photo.face is not None:
-            photo.second = await identity.embed_second(engine, call, photo.pixels, photo.face)
-
+async def _align_all(
+    engine: Engine, call: Call, photos: list[_Photo]
+) -> list[tuple[_Photo, Image]]:
+    """Return each photo with a face and that face as recognisers see it."""
     found = [(photo, photo.pixels, photo.face) for photo in photos]
     seen = [(one, pixels, face) for one, pixels, face in found if pixels is not None and face]
     aligned = await together(identity.align(engine, call, pixels, face) for _, pixels, face in seen)
-    await together(embed(photo, image) for (photo, _, _), image in zip(seen, aligned, strict=True))
+    return [(photo, image) for (photo, _, _), image in zip(seen, aligned, strict=True)]
+
+
+async def _embed(engine: Engine, call: Call, photo: _Photo, aligned: Image) -> None:
+    photo.embedding = await identity.embed_aligned(engine, call, aligned)
+    if photo.pixels is not None and photo.face is not None:
+        photo.second = await identity.embed_second(engine, call, photo.pixels, photo.face)
 
 
 def _agree(

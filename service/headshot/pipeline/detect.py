@@ -86,7 +86,8 @@ async def _on_canvas(
 async def fit(engine: Engine, call: Call, photo: Image) -> tuple[Image, float]:
     """Return the photo on the detector's canvas and its scale there."""
     size = engine.models.detector.canvas
-    return await engine.workers.run(call.deadline, geometry.letterbox, photo, size)
+    workers = engine.workers
+    return await workers.run(call.deadline, geometry.letterbox, photo, size, workers.side_by_side)
 
 
 async def find_faces(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from headshot.imaging import geometry
 from headshot.imaging.colorimetry import U8, luma, to_lab
 from headshot.imaging.face import shape_of
-from headshot.imaging.parts import SideBySide, both, one_by_one
 from headshot.imaging.pose import FaceAngles, face_angles
 from headshot.imaging.quality import ofiq, realism
 from headshot.imaging.skin import finest_texture
@@ -71,7 +70,6 @@ def measure_photo(
     faces: int,
     box: NDArray[np.float32] | None,
     landmarks: NDArray[np.float32] | None,
-    side_by_side: SideBySide = one_by_one,
 ) -> PhotoFacts:
     """Return the facts of one photo.
 
@@ -80,26 +78,17 @@ def measure_photo(
         faces: how many were found.
         box: float32 [4] of the chosen face, None where there is none.
         landmarks: float32 [5, 2] of it.
-        side_by_side: does what does not need each other.
     """
     size = (image.shape[1], image.shape[0])
+    code = perceptual_hash(image)
     if landmarks is None:
-        return PhotoFacts(size=size, faces=faces, picture_hash=perceptual_hash(image))
+        return PhotoFacts(size=size, faces=faces, picture_hash=code)
     part, points = _around_face(image, landmarks)
     whole = shape_of(landmarks)
-    # Two halves of about the same work.
-    (code, detail), (sharpness, light, glare) = both(
-        side_by_side,
-        lambda: (
-            perceptual_hash(image),
-            _skin_detail(part, points) if whole.scale >= _LEAST_SCALE else None,
-        ),
-        lambda: (
-            realism.sharpness(part, points),
-            ofiq.face_light(part, points),
-            _glare(part, points),
-        ),
-    )
+    sharpness = realism.sharpness(part, points)
+    detail = _skin_detail(part, points) if whole.scale >= _LEAST_SCALE else None
+    light = ofiq.face_light(part, points)
+    glare = _glare(part, points)
     return PhotoFacts(
         size=size,
         faces=faces,

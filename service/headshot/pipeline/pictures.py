@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from headshot.imaging import geometry
-from headshot.imaging.matte import Guide, study
+from headshot.imaging.enlarge import enlarged_block
+from headshot.imaging.matte import Guide, studied_size, study
 from headshot.imaging.tiling import Tile, paste, stitch, strips, tiles
 from headshot.pipeline.call import Call
 from headshot.pipeline.concurrency import pair, together
@@ -38,20 +38,42 @@ async def matte(engine: Engine, call: Call, image: Image, *, stage: str = "matte
     Returns:
         uint8 [h', w'] of the picture's aspect; its long side is the network's canvas.
     """
-    size = engine.models.matting.canvas
-    workers = engine.workers
-    # Squeezed into the square, as the network saw photos in training; borders would be a scene.
-    canvas = await workers.run(call.deadline, geometry.resize, image, (size, size))
-    outputs = await engine.infer(call, stage, "matting", {"image": canvas[None]})
-    alpha = np.ascontiguousarray(np.asarray(outputs["alpha"], np.uint8)[0, :, :, 0])
-    scale = size / max(image.shape[:2])
-    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return await workers.run(call.deadline, geometry.resize, alpha, shape)
+    canvas = await _squeezed(engine, call, image)
+    return await _matte(engine, call, image, canvas, stage)
 
 
 async def matte_and_guide(engine: Engine, call: Call, image: Image) -> tuple[Image, Guide]:
     """Return `matte` of a picture, and what its fit needs, made while the network computes."""
-    return await pair(matte(engine, call, image), engine.workers.run(call.deadline, study, image))
+    canvas = await _squeezed(engine, call, image)
+    # Of a square picture both see the same small one.
+    same = canvas.shape[1::-1] == studied_size(image.shape[1], image.shape[0])
+    shrunk = canvas if same else None
+    return await pair(
+        _matte(engine, call, image, canvas, "matte"),
+        engine.workers.run(call.deadline, study, image, shrunk=shrunk),
+    )
+
+
+async def _squeezed(engine: Engine, call: Call, image: Image) -> Image:
+    """Return the picture in the matting network's square, as the network saw photos in training.
+
+    With borders to keep its aspect they would be a scene.
+    """
+    size, workers = engine.models.matting.canvas, engine.workers
+    return await workers.run(
+        call.deadline, geometry.resize, image, (size, size), workers.side_by_side
+    )
+
+
+async def _matte(engine: Engine, call: Call, image: Image, canvas: Image, stage: str) -> Image:
+    """Return `matte` of a picture from what the network is shown of it."""
+    outputs = await engine.infer(call, stage, "matting", {"image": canvas[None]})
+    alpha = np.ascontiguousarray(np.asarray(outputs["alpha"], np.uint8)[0, :, :, 0])
+    scale = len(canvas) / max(image.shape[:2])
+    shape = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    if shape == alpha.shape[1::-1]:
+        return alpha
+    return await engine.workers.run(call.deadline, geometry.resize, alpha, shape)
 
 
 async def upscale(engine: Engine, call: Call, image: Image) -> Image:
@@ -113,9 +135,29 @@ def join_strips(
     """Return the enlarged picture of `upscale_strips` from the network's outputs."""
     if onto is None:
         size = (image.shape[1] * scale, image.shape[0] * scale)
-        onto = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        onto = np.empty((size[1], size[0], image.shape[2]), np.uint8)
+        for block in _beside(plan, image):
+            x0, y0, x1, y1 = (scale * edge for edge in block)
+            onto[y0:y1, x0:x1] = enlarged_block(image, size, (x0, y0, x1, y1))
     paste(plan, parts, scale, onto)
     return onto
+
+
+def _beside(strips: Sequence[Tile], image: Image) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the blocks (x0, y0, x1, y1) of a picture that no strip fills."""
+    height, width = image.shape[:2]
+    done = 0
+    for strip in strips:
+        for block in (
+            (0, done, width, strip.top),
+            (0, strip.top, strip.left, strip.bottom),
+            (strip.right, strip.top, width, strip.bottom),
+        ):
+            if block[0] < block[2] and block[1] < block[3]:
+                yield block
+        done = strip.bottom
+    if done < height:
+        yield 0, done, width, height
 
 
 async def _run_all(engine: Engine, call: Call, image: Image, plan: Sequence[Tile]) -> list[Image]:

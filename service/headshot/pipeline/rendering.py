@@ -116,8 +116,9 @@ def decide_matte(
     what `imaging.matte.study` returned of the candidate, None to study it here.
     """
     face = frame.landmarks[2] * (alpha_small.shape[0] / frame.canvas)
-    alpha, decided = subject.settle(alpha_small, candidate, face, opinion, side_by_side)
-    return mattes.fit(alpha, candidate if guide is None else guide, decided=decided)
+    known = mattes.study(candidate) if guide is None else guide
+    alpha, decided = subject.settle(alpha_small, known.picture, face, opinion, side_by_side)
+    return mattes.fit(alpha, known, decided=decided, side_by_side=side_by_side)
 
 
 def cut_person(

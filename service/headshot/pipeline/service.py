@@ -206,12 +206,13 @@ class Pipeline:
             small, guide = await pictures.matte_and_guide(self._engine, call, image)
 
             def draw() -> MatteResult:
-                fitted = mattes.fit(mattes.clean(small), guide)
                 # A picture has millions of pixels: threads that are free draw a part of it.
-                alpha = mattes.draw(fitted, image, self._engine.workers.side_by_side)
-                opacity = np.asarray(cv2.convertScaleAbs(alpha, alpha=255), np.uint8)
+                side_by_side = self._engine.workers.side_by_side
+                fitted = mattes.fit(mattes.clean(small), guide, side_by_side=side_by_side)
                 if not cutout:
-                    return MatteResult(opacity, None)
+                    return MatteResult(mattes.draw_levels(fitted, image, side_by_side), None)
+                alpha = mattes.draw(fitted, image, side_by_side)
+                opacity = np.asarray(cv2.convertScaleAbs(alpha, alpha=255), np.uint8)
                 colours = foreground.estimate(image, alpha)
                 return MatteResult(opacity, compose.cut_out(colours, opacity))
 

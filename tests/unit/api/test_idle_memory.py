@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import subprocess
+import sys
 
 import pytest
 from headshot.api.idle_memory import IdleMemory, trim
@@ -63,3 +66,30 @@ async def test_nothing_goes_back_while_something_is_worked_on() -> None:
 
 def test_the_library_is_asked_without_harm() -> None:
     trim()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_the_memory_of_a_picture_serves_the_next_one_until_it_is_given_back() -> None:
+    # In a process of its own: what is set there is set for good.
+    script = """
+import resource
+import numpy as np
+from headshot.api.idle_memory import keep, trim
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(3):
+        np.ones(20 << 20, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep()
+first, next_ones = pages(), pages()
+trim()
+print(first, next_ones, pages())
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    first, next_ones, after = (int(word) for word in told.stdout.split())
+    assert next_ones < 0.1 * first
+    assert after > 0.5 * first

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import pytest
-from headshot.imaging import compose, foreground, grain, light, matte
+from headshot.imaging import compose, foreground, geometry, grain, light, matte
 from headshot.imaging.colorimetry import to_lab
 from headshot.imaging.enlarge import enlarged_block
 from headshot.imaging.framing import Crop
@@ -119,6 +119,17 @@ class TestForeground:
         wrong = np.abs(to_lab(found) - to_lab(fore)).sum(axis=-1)[soft].mean()
         before = np.abs(to_lab(image) - to_lab(fore)).sum(axis=-1)[soft].mean()
         assert wrong < 0.15 * before
+
+    def test_estimated_along_the_edge_only_the_colours_are_those_of_the_whole(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        image, _, alpha = self.composed()
+        found = foreground.estimate(image, alpha)
+        with monkeypatch.context() as patch:
+            patch.setattr(foreground, "_fuse_edge", foreground._fuse)
+            whole = foreground.estimate(image, alpha)
+        near = cv2.dilate((alpha > 0.004).astype(np.uint8), np.ones((17, 17), np.uint8)) > 0
+        assert np.array_equal(found[near], whole[near])
 
     def test_solid_pixels_keep_their_colour_exactly(
         self, portrait: tuple[material.U8, material.F32], alpha: material.F32
@@ -266,7 +277,12 @@ def test_a_matte_drawn_in_parts_is_the_matte_drawn_at_once(size: tuple[int, int]
         cv2.resize(random.random((9, 7)).astype(np.float32), (120, 160)) * 2 - 0.5, 0, 1
     )
     fitted = matte.fit(np.asarray(rough, np.float32), guide)
-    assert np.array_equal(matte.draw(fitted, guide, _backwards), matte.draw(fitted, guide))
+    drawn = matte.draw(fitted, guide)
+    assert np.array_equal(matte.draw(fitted, guide, _backwards), drawn)
+    levels = matte.draw_levels(fitted, guide, _backwards)
+    assert np.array_equal(levels, np.rint(drawn * 255).astype(np.uint8))
+    parted = matte.fit(np.asarray(rough, np.float32), guide, side_by_side=_backwards)
+    assert np.array_equal(parted.coefficients, fitted.coefficients)
 
 
 def _backwards(parts: Sequence[Part]) -> None:
@@ -281,3 +297,7 @@ def test_a_picture_that_was_studied_before_its_matte_was_known_fits_the_same() -
     one, other = matte.fit(small, image), matte.fit(small, matte.study(image))
     assert np.array_equal(one.coefficients, other.coefficients)
     assert np.array_equal(one.unsure, other.unsure)
+    # The small picture may be had from elsewhere: the network is shown the same one.
+    shrunk = geometry.resize(image, matte.studied_size(*image.shape[1::-1]))
+    third = matte.fit(small, matte.study(image, shrunk=shrunk))
+    assert np.array_equal(one.coefficients, third.coefficients)

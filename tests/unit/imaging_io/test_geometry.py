@@ -17,6 +17,7 @@ from headshot.imaging.geometry import (
     letterbox,
     nms,
     resize,
+    shrink,
     similarity_transform,
     warp,
 )
@@ -128,6 +129,29 @@ def test_letterbox_coordinates_are_the_photo_coordinates_times_the_scale() -> No
     rows, columns = np.nonzero(canvas[..., 0] > 100)
     assert (columns.mean() + 0.5) / scale == pytest.approx(405, abs=1)
     assert (rows.mean() + 0.5) / scale == pytest.approx(605, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "target"),
+    [
+        (2048, 2048, (640, 640)),
+        (1536, 2048, (480, 640)),
+        (2048, 1366, (512, 512)),
+        (2048, 1365, (640, 427)),
+        (1600, 1200, (640, 480)),
+        (900, 700, (640, 498)),
+    ],
+)
+def test_a_picture_shrunk_in_halves_is_the_picture_shrunk(
+    width: int, height: int, target: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (height, width, 3), np.uint8)
+
+    def backwards(parts):
+        for part in reversed(parts):
+            part()
+
+    assert np.array_equal(shrink(image, target, backwards), shrink(image, target))
 
 
 def test_suppression_keeps_the_best_of_overlapping_boxes() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from headshot.deadline import Deadline
+from headshot.imaging.parts import one_by_one
 from headshot.pipeline.call import Call
 from headshot.pipeline.detect import Image, choose_face, find_faces
 from headshot.pipeline.engine import Engine
@@ -33,6 +34,8 @@ class Detector:
             detector=SimpleNamespace(canvas=SIDE, score_threshold=0.5, nms_iou=0.4)
         )
         self.seen: list[Image] = []
+
+    side_by_side = staticmethod(one_by_one)
 
     async def run(self, _deadline: Deadline, function: Any, *args: Any) -> Any:
         return function(*args)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from headshot.deadline import Deadline
+from headshot.imaging.parts import one_by_one
 from headshot.pipeline import verify
 from headshot.pipeline.call import Call
 from headshot.pipeline.engine import Engine
@@ -33,6 +34,8 @@ class Triton:
             encoder=SimpleNamespace(match_threshold=0.344, recogniser="first", fmr=1e-3),
             optional={SECOND_RECOGNISER: SimpleNamespace(parameters=parameters)} if second else {},
         )
+
+    side_by_side = staticmethod(one_by_one)
 
     async def run(self, _deadline: Deadline, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)

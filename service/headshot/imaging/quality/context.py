@@ -45,7 +45,7 @@ def framing(landmarks: NDArray[np.floating], alpha: F32, *, circle_margin: float
     """
     height, width = alpha.shape
     face = shape_of(landmarks)
-    ys, xs = np.mgrid[0:height, 0:width]
+    ys, xs = np.ogrid[0:height, 0:width]
     # Hair falls to the shoulders; the head's sides are read above the mouth.
     head = (alpha > 0.5) & (ys < face.chin_y) & (np.abs(xs - face.eyes[0]) < 1.9 * face.scale)
     above = head & (ys < face.mouth[1])

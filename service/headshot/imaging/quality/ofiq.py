@@ -198,5 +198,5 @@ def background_uniformity(image: U8, alpha: F32, side: int = 354) -> Component |
     level = luminance(small)
     across = cv2.Scharr(level, cv2.CV_32F, 1, 0)
     down = cv2.Scharr(level, cv2.CV_32F, 0, 1)
-    value = float(np.hypot(across, down)[ground > 0].mean())
+    value = float(cv2.magnitude(across, down)[ground > 0].mean())
     return Component(value, _clip(190 * (1 - sigmoid(value, 10, 100))))

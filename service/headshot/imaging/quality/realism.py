@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from headshot.imaging import grain
 from headshot.imaging.colorimetry import F32, U8, luma, to_lab
-from headshot.imaging.face import face_mask, shape_of
+from headshot.imaging.colour import tripled
+from headshot.imaging.face import face_mask, pixels_of, shape_of
 from headshot.imaging.skin import SkinReading, textures
 
 _SHARP_SCALE = 64.0
@@ -90,13 +91,12 @@ def skin_cast(skin: SkinReading) -> float:
 
 def clipping(image: U8, landmarks: NDArray[np.floating]) -> float:
     """Return the fraction of face pixels with a channel at 254 or more, or all at 1 or less."""
-    mask = face_mask(landmarks, (image.shape[1], image.shape[0])) > 0
-    pixels = image[mask]
+    pixels = pixels_of(image, face_mask(landmarks, (image.shape[1], image.shape[0])))
     if pixels.size == 0:
         return 0.0
-    burnt = (pixels >= 254).any(axis=1)
-    drowned = (pixels <= 1).all(axis=1)
-    return float((burnt | drowned).mean())
+    red, green, blue = pixels.T
+    brightest = np.maximum(np.maximum(red, green), blue)
+    return float(((brightest >= 254) | (brightest <= 1)).mean())
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,9 @@ def _edge_width(alpha: F32) -> float:
 
 
 def _mean_of(lab: F32, weight: F32, box: tuple[int, int]) -> F32:
-    total = cv2.blur(lab * weight[..., None], box)
-    return np.asarray(total / (cv2.blur(weight, box)[..., None] + 1e-4), np.float32)
+    total = np.asarray(cv2.blur(lab * tripled(weight), box), np.float32)
+    total /= tripled(np.asarray(cv2.blur(weight, box), np.float32) + np.float32(1e-4))
+    return total
 
 
 def blockiness(image: U8) -> float:
@@ -184,12 +185,12 @@ def blockiness(image: U8) -> float:
     JPEG compressed images", ICIP 2002). Stands for CompressionArtifacts of ISO/IEC 29794-5, which
     is a network there.
     """
-    grey = luma(image).astype(np.int16)
+    grey = luma(image)
     values = []
-    for axis in (0, 1):
-        step = np.abs(np.diff(grey, axis=axis))
+    for first, second, axis in ((grey[:-1], grey[1:], 1), (grey[:, :-1], grey[:, 1:], 0)):
         # Straight runs only: picture edges are as likely on the grid as off it.
-        line = np.minimum(step, 24).mean(axis=1 - axis, dtype=np.float64)
+        step = np.minimum(cv2.absdiff(first, second), 24)
+        line = step.mean(axis=axis, dtype=np.float64)
         usable = line.size // 8 * 8
         folded = line[:usable].reshape(-1, 8).mean(axis=0)
         inside = float(np.mean(np.r_[folded[:7]]))
