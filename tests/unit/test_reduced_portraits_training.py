@@ -10,7 +10,7 @@ from skimage.data import astronaut
 from skimage.metrics import peak_signal_noise_ratio
 from skimage.transform import downscale_local_mean
 
-pytest.importorskip("cv2")
+pytest.importorskip("torch", reason="training environment only: requirements/train.txt")
 
 from export_scripts.datasets.reduced import pack, unpack
 
