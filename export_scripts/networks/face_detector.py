@@ -19,8 +19,12 @@ from torch.nn import functional
 
 from export_scripts.networks.face_refiner import (
     SECOND_LOOK,
+    THIRD_CROP,
+    THIRD_LOOK,
+    THIRD_MARGIN,
     Refiner,
     crop_squares,
+    halvings,
     place,
     refine_both_ways,
 )
@@ -31,6 +35,10 @@ TOP_K = 64
 CANDIDATES = 32
 # So many of the best are looked at a second time, in a crop around the box of the first look.
 SECOND_LOOKS = 4
+# So many of these are looked at a third time for their landmarks, around the box of the second
+# look, in crops so many times the usual one: the mean of two scatters less, by 2%.
+THIRD_LOOKS = 2
+THIRD_ZOOMS = (0.93, 1.08)
 STRIDES = (8, 16, 32, 64)
 # Channels of one prediction: score logit, box (left, top, right, bottom), five landmarks (x, y).
 FIELDS = 15
@@ -83,6 +91,7 @@ class FaceDetector(nn.Module):
         self.predict = nn.ModuleList(nn.Conv2d(64, FIELDS, 1) for _ in STRIDES)
         self.refiner = Refiner()
         self.closer = Refiner(SECOND_LOOK)
+        self.pointer = Refiner(THIRD_LOOK, THIRD_CROP, 10)
         for layer in self.predict.children():
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
@@ -139,8 +148,8 @@ class ServingModule(nn.Module):
 
     image: uint8 [B,640,640,3] RGB. boxes: float32 [B,64,4] (x1, y1, x2, y2 in canvas pixels);
     scores: float32 [B,64] in 0..1; landmarks: float32 [B,64,5,2]. The CANDIDATES best local
-    maxima of the pyramid are looked at, the SECOND_LOOKS best of them twice; rows whose score is
-    below SCORE_FLOOR are zeros.
+    maxima of the pyramid are looked at, the SECOND_LOOKS best of them twice, the THIRD_LOOKS best
+    of these a third time; rows whose score is below SCORE_FLOOR are zeros.
     """
 
     def __init__(self, network: FaceDetector) -> None:
@@ -164,27 +173,45 @@ class ServingModule(nn.Module):
         boxes, _ = decode(chosen, self.cells[index])
         return boxes, best
 
-    def look(self, refiner: nn.Module, x: Tensor, boxes: Tensor) -> Tensor:
+    def look(self, refiner: nn.Module, pixels: Tensor, boxes: Tensor) -> Tensor:
         """Look at boxes [B,N,4]: score logit, box and landmarks on the canvas, [B,N,15]."""
-        crops, squares = crop_squares(x, boxes)
-        refined = refine_both_ways(refiner, crops)
-        refined = refined.reshape(-1, boxes.shape[1], FIELDS)
-        boxes, landmarks = place(refined[..., 1:], squares)
-        return torch.cat([refined[..., :1], boxes, landmarks.flatten(2)], dim=-1)
+        crops, squares = crop_squares(pixels, CANVAS, boxes)
+        refined = refine_both_ways(refiner, crops).reshape(-1, boxes.shape[1], FIELDS)
+        return torch.cat([refined[..., :1], place(refined[..., 1:], squares)], dim=-1)
+
+    def point(self, pixels: Tensor, boxes: Tensor) -> Tensor:
+        """Look at boxes [B,N,4] for landmarks on the canvas, [B,N,10].
+
+        One way round only: the teacher's answer for a mirrored picture is not the mirrored answer.
+        """
+        middle = (boxes[..., :2] + boxes[..., 2:]) * 0.5
+        half = boxes[..., 2:] - middle
+        zoomed = [torch.cat([middle - half * z, middle + half * z], -1) for z in THIRD_ZOOMS]
+        crops, squares = crop_squares(
+            pixels, CANVAS, torch.cat(zoomed, dim=1), THIRD_CROP, THIRD_MARGIN
+        )
+        points = self.network.pointer(crops).reshape(-1, len(zoomed) * boxes.shape[1], 10)
+        placed = place(points, squares).reshape(-1, len(zoomed), boxes.shape[1], 10)
+        return placed.mean(dim=1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect; shapes as in the class description."""
         x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         boxes, _ = self.propose(x)
-        first = self.look(self.network.refiner, x, boxes)
+        pixels = halvings(x)
+        first = self.look(self.network.refiner, pixels, boxes)
         _, order = torch.topk(first[..., 0], CANDIDATES, dim=1, sorted=True)
         first = torch.gather(first, 1, order.unsqueeze(-1).expand(-1, -1, FIELDS))
         # The mean of both scores: a face confirms itself when it is centred, a thing often does
-        # not. The place is the second look's.
+        # not. The box is the second look's.
         top, rest = first.split([SECOND_LOOKS, CANDIDATES - SECOND_LOOKS], dim=1)
-        second = self.look(self.network.closer, x, top[..., 1:5])
+        second = self.look(self.network.closer, pixels, top[..., 1:5])
         score = (top[..., :1] + second[..., :1]) * 0.5
-        found = torch.cat([torch.cat([score, second[..., 1:]], dim=-1), rest], dim=1)
+        points = torch.cat(
+            [self.point(pixels, second[:, :THIRD_LOOKS, 1:5]), second[:, THIRD_LOOKS:, 5:]], dim=1
+        )
+        seen = torch.cat([score, second[..., 1:5], points], dim=-1)
+        found = torch.cat([seen, rest], dim=1)
         score = torch.sigmoid(found[..., 0])
         best, order = torch.topk(score, CANDIDATES, dim=1, sorted=True)
         best = torch.where(best >= SCORE_FLOOR, best, torch.zeros_like(best))

@@ -1,9 +1,10 @@
-"""Two looks of the face detector at its candidates, as 64 pixel crops: score, box, landmarks.
+"""Three looks of the face detector at its candidates, as square crops: score, box, landmarks.
 
 A pyramid network is cheap on the whole canvas but coarse; a small network that sees each candidate
-at the same size tells faces from things, and a larger one that sees the few best, well centred by
-now, places their landmarks (a cascade, as in Zhang et al., "Joint Face Detection and Alignment
-Using Multi-task Cascaded Convolutional Networks", 2016).
+at the same size tells faces from things, a larger one that sees the few best, well centred by
+now, confirms them and places their boxes, and a third sees finer crops and places their landmarks
+(a cascade, as in Zhang et al., "Joint Face Detection and Alignment Using Multi-task Cascaded
+Convolutional Networks", 2016).
 """
 
 from __future__ import annotations
@@ -17,28 +18,34 @@ from export_scripts.networks.layers import convolution
 CROP = 64
 # Side of the square crop over the longer side of the candidate's box.
 MARGIN = 1.4
+# The same of the third look, for whose points a pixel of 64 is a twentieth of the eye distance.
+THIRD_CROP = 96
+THIRD_MARGIN = 1.3
 LEVELS = 4  # the canvas and three halvings
 # Layers of `Refiner` for the many candidates and for the few best.
 FIRST_LOOK = (-24, -48, -96, 96, -128)
 SECOND_LOOK = (-32, -64, 64, 64, -128, 128, 128, -128)
+THIRD_LOOK = (-32, -64, 64, -128, 128, 128, -128)
 
 
 class Refiner(nn.Module):
-    """Crops [N,3,64,64] in -1..1 to [N,15]: score logit, box and landmarks in crop sides.
+    """Crops [N,3,C,C] in -1..1 to [N,15]: score logit, box and landmarks in crop sides.
 
     `layers` names each 3x3 convolution by its channels; a negative number halves the resolution,
-    and four of them do.
+    and four of them do. C is `crop`; with `fields` 10 there are landmarks only.
     """
 
-    def __init__(self, layers: tuple[int, ...] = FIRST_LOOK) -> None:
+    def __init__(
+        self, layers: tuple[int, ...] = FIRST_LOOK, crop: int = CROP, fields: int = 15
+    ) -> None:
         super().__init__()
         features, channels = [], 3
         for layer in layers:
             features.append(convolution(channels, abs(layer), 2 if layer < 0 else 1))
             channels = abs(layer)
         self.features = nn.ModuleList(features)
-        self.hidden = nn.Linear(channels * (CROP // 16) ** 2, 192)
-        self.output = nn.Linear(192, 15)
+        self.hidden = nn.Linear(channels * (crop // 16) ** 2, 192)
+        self.output = nn.Linear(192, fields)
         nn.init.normal_(self.output.weight, std=0.01)
         nn.init.zeros_(self.output.bias)
 
@@ -66,50 +73,55 @@ def refine_both_ways(refiner: nn.Module, crops: Tensor) -> Tensor:
     return (first + second[:, order] * sign) * 0.5
 
 
-def crop_squares(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def halvings(image: Tensor) -> Tensor:
+    """Lay the pixels of an image [B,3,S,S] and of its LEVELS - 1 halvings end to end, [B,3,P]."""
+    pixels = [image.flatten(2)]
+    for _ in range(LEVELS - 1):
+        image = functional.avg_pool2d(image, 2)
+        pixels.append(image.flatten(2))
+    return torch.cat(pixels, 2)
+
+
+def crop_squares(
+    pixels: Tensor, canvas: int, boxes: Tensor, crop: int = CROP, margin: float = MARGIN
+) -> tuple[Tensor, Tensor]:
     """Cut a square around each box by whole pixels.
 
-    `image` [B,3,S,S], `boxes` [B,N,4] in pixels. Returns crops [B*N,3,64,64] and the squares
-    [B,N,3] as x, y of the top left corner and side, whole numbers. Coordinates are integers all
-    the way: in bfloat16 a coordinate of 600 would be known to 4 pixels only. Large squares are
-    read from a halved canvas, so that fine texture does not alias; outside the canvas its edge
-    is repeated.
+    `pixels` [B,3,P] are the `halvings` of an image of `canvas` pixels a side, `boxes` [B,N,4] in
+    pixels. Returns crops [B*N,3,C,C], C being `crop`, that show `margin` times the longer side of
+    the box, and the squares [B,N,3] as x, y of the top left corner and side, whole numbers.
+    Coordinates are integers all the way: in bfloat16 a coordinate of 600 would be known to 4 pixels
+    only. Large squares are read from a halved canvas, so that fine texture does not alias; outside
+    the canvas its edge is repeated.
     """
-    canvas = image.shape[-1]
     extent = (boxes[..., 2:] - boxes[..., :2]).amax(-1)
-    side = torch.clamp(extent * MARGIN, 12.0, 2.0 * canvas).round().to(torch.int64)
+    side = torch.clamp(extent * margin, 12.0, 2.0 * canvas).round().to(torch.int64)
     centre = ((boxes[..., :2] + boxes[..., 2:]) * 0.5).round().to(torch.int64)
     corner = centre - torch.div(side, 2, rounding_mode="trunc").unsqueeze(-1)
-    steps = torch.arange(CROP) * 2 + 1
-    reach = torch.div(side.unsqueeze(-1) * steps, 2 * CROP, rounding_mode="trunc")
+    steps = torch.arange(crop) * 2 + 1
+    reach = torch.div(side.unsqueeze(-1) * steps, 2 * crop, rounding_mode="trunc")
     xs = torch.clamp(corner[..., :1] + reach, 0, canvas - 1)
     ys = torch.clamp(corner[..., 1:] + reach, 0, canvas - 1)
-    pixels, index, offset = [], torch.zeros_like(xs.unsqueeze(-2) + ys.unsqueeze(-1)), 0
-    level = image
+    index, offset = torch.zeros_like(xs.unsqueeze(-2) + ys.unsqueeze(-1)), 0
     for power in range(LEVELS):
         pool, width = 2**power, canvas // 2**power
-        pixels.append(level.flatten(2))
         here = offset + torch.div(ys, pool, rounding_mode="trunc").unsqueeze(-1) * width
         here = here + torch.div(xs, pool, rounding_mode="trunc").unsqueeze(-2)
         if power == 0:
             index = here
         else:  # from 2 canvas pixels a sample on, read the level whose pixels are that large
-            large = (side >= 2 * CROP * 2 ** (power - 1)).unsqueeze(-1).unsqueeze(-1)
+            large = (side >= 2 * crop * 2 ** (power - 1)).unsqueeze(-1).unsqueeze(-1)
             index = torch.where(large, here, index)
         offset += width * width
-        level = functional.avg_pool2d(level, 2)
     flat = index.flatten(1).unsqueeze(1).expand(-1, 3, -1)
-    crops = torch.gather(torch.cat(pixels, 2), 2, flat)
+    crops = torch.gather(pixels, 2, flat)
     count = boxes.shape[1]
-    crops = crops.reshape(-1, 3, count, CROP, CROP).transpose(1, 2).flatten(0, 1)
+    crops = crops.reshape(-1, 3, count, crop, crop).transpose(1, 2).flatten(0, 1)
     return crops, torch.cat([corner, side.unsqueeze(-1)], -1)
 
 
-def place(prediction: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
-    """Map predictions [B,N,14] from crops to the canvas: boxes [B,N,4], landmarks [B,N,5,2]."""
+def place(points: Tensor, squares: Tensor) -> Tensor:
+    """Map points [B,N,2K] (x, y in crop sides from the centre) from squares to the canvas."""
     side = squares[..., 2:].float()
     middle = squares[..., :2].float() + side * 0.5
-    points = prediction.reshape(*prediction.shape[:-1], 7, 2) * side.unsqueeze(
-        -1
-    ) + middle.unsqueeze(-2)
-    return points[..., :2, :].flatten(-2), points[..., 2:, :]
+    return points * side + middle.repeat(1, 1, points.shape[-1] // 2)
