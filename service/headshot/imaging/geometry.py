@@ -187,7 +187,11 @@ def nms(boxes: NDArray[Any], scores: NDArray[Any], iou: float) -> NDArray[np.int
 
 
 def warp(
-    image: Image, matrix: NDArray[Any], size: tuple[int, int], border: Border = "zero"
+    image: Image,
+    matrix: NDArray[Any],
+    size: tuple[int, int],
+    border: Border = "zero",
+    side_by_side: SideBySide = one_by_one,
 ) -> Image:
     """Affine warp with anti-aliasing.
 
@@ -201,6 +205,7 @@ def warp(
         size: (width, height) of the output.
         border: what lies outside of the photo: black ("zero"), its edge ("replicate") or its
             mirror image ("reflect").
+        side_by_side: does the upper and the lower half; the pixels are the same.
 
     Returns:
         uint8 [height,width] or [height,width,c].
@@ -217,11 +222,27 @@ def warp(
     source = image
     if factor > 1.25:
         source, m = _prescaled(image, m, size, factor)
-    return _uint8(
+    out = np.empty((size[1], size[0], *image.shape[2:]), np.uint8)
+
+    def rows(first: int, last: int) -> None:
+        there = m - np.array([[0, 0, 0], [0, 0, first]])
+        mode = _BORDERS[border]
         cv2.warpAffine(
-            source, m, size, flags=cv2.INTER_CUBIC, borderMode=_BORDERS[border], borderValue=0.0
+            source,
+            there,
+            (size[0], last - first),
+            dst=out[first:last],
+            flags=cv2.INTER_CUBIC,
+            borderMode=mode,
+            borderValue=0.0,
         )
-    )
+
+    middle = size[1] // 2
+    if side_by_side is one_by_one or middle == 0:
+        rows(0, size[1])
+    else:
+        side_by_side([partial(rows, 0, middle), partial(rows, middle, size[1])])
+    return out
 
 
 def _prescaled(

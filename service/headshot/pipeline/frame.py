@@ -85,7 +85,9 @@ async def frame_photo(
     def cut() -> Framed:
         side = frame.canvas
         # Beyond the photo's edge its border is continued: black would leak into the result.
-        reference = geometry.warp(photo, frame.matrix, (side, side), "replicate")
+        reference = geometry.warp(
+            photo, frame.matrix, (side, side), "replicate", engine.workers.side_by_side
+        )
         return Framed(frame, reference, second_opinion(alpha, width, frame.matrix, side))
 
     return await engine.workers.run(call.deadline, cut)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -279,3 +280,19 @@ def test_antialiased_alignment_has_less_noise_on_a_large_face() -> None:
     plain = align_face(noisy, points)[20:90, 20:90]
     smooth = align_face(noisy, points, antialias=True)[20:90, 20:90]
     assert smooth.std() < plain.std() / 5
+
+
+@pytest.mark.parametrize("side", [1, 7, 320])
+def test_a_warp_in_halves_has_the_pixels_of_a_warp_in_one(astronaut: np.ndarray, side: int) -> None:
+    for turn, scale in [(0.0, 0.4), (0.2, 0.9), (-0.4, 2.3)]:
+        cosine, sine = scale * np.cos(turn), scale * np.sin(turn)
+        matrix = np.array([[cosine, -sine, 11.3], [sine, cosine, -7.7]])
+
+        def in_turn(jobs: Sequence[Callable[[], object]]) -> None:
+            for job in jobs:
+                job()
+
+        whole = warp(astronaut, matrix, (side, side), "replicate")
+        np.testing.assert_array_equal(
+            warp(astronaut, matrix, (side, side), "replicate", in_turn), whole
+        )
