@@ -49,10 +49,10 @@ CUTS = 2  # crops of one framed picture
 FACES: tuple[tuple[Source, int, int, int], ...] = (
     (LONDON, 1, 8, 1024),
     (CANADA, 1, 8, 1024),
-    *((source, 1, 4, 768) for source in OFFICIAL),
-    (CELEBA, 1, 4, 640),
+    *((source, 1, 7, 768) for source in OFFICIAL),
+    (CELEBA, 1, 8, 640),
     (CCP, 1, 2, 832),
-    (UTKFACE, 4, 1, 256),
+    (UTKFACE, 1, 1, 256),
 )
 # Longest sides at which the teacher sees a framed picture; a face of half its height is then 80 and
 # 130 pixels high, where the teacher is at its best. Large pictures are seen as training labels and
