@@ -73,6 +73,9 @@ def main(arguments: list[str]) -> int:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        # A killed gateway's threads die one after the other, and the kernel tells of each that was
+        # this process's parent for a moment: the second signal must not end the tidying up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit
 
     signal.signal(signal.SIGTERM, stop)
@@ -89,10 +92,9 @@ def main(arguments: list[str]) -> int:
     try:
         pid_file.write_text(str(server.pid))
         if os.getppid() != parent:  # it died before prctl, so no signal will come
-            raise SystemExit
+            stop(signal.SIGTERM, None)
         server.wait()
     except SystemExit:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(ProcessLookupError):
             server.terminate()
         deadline = time.monotonic() + grace_s

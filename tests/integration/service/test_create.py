@@ -78,10 +78,9 @@ async def test_candidates_differ_and_each_tells_its_strength(client, astronaut):
 
 
 async def test_pictures_from_the_way_change_nothing_of_the_file(client):
-    # The crop of a photo as tight as this is smaller than the canvas, and than the file; a tighter
-    # one has its background extended.
+    # A file larger than the canvas is made of the enlarged picture, which is shown on the way, too.
     tight = jpeg(skimage.data.astronaut()[:, 50:330], 95)
-    options = {"seed": 3, "renditions": small(side=640), "allow_unverified": True}
+    options = {"seed": 3, "renditions": small(side=700), "allow_unverified": True}
     alone, seen = [
         await client.create_headshot(request_for(tight, include_intermediates=shown, **options))
         for shown in (False, True)
