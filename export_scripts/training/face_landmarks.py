@@ -30,7 +30,7 @@ from export_scripts.networks.face_refiner import (
     Refiner,
 )
 from export_scripts.training.precision import fast_autocast
-from export_scripts.training.wallclock import WallClockRun, half
+from export_scripts.training.wallclock import WallClockRun, with_part
 
 BATCH = 128
 LEARNING_RATE = 1.5e-3
@@ -212,8 +212,7 @@ def main() -> None:
         arguments.seed,
         arguments.resume,
     )
-    joined = {k: v for k, v in others.items() if not k.startswith(f"{PART}.")}
-    joined |= {f"{PART}.{k}": v for k, v in half(average).items()}
+    joined = with_part(others, PART, average)
     save_file(joined, arguments.out / "face_detector.safetensors")
 
 

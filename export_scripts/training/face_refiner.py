@@ -28,7 +28,7 @@ from export_scripts.networks.face_refiner import CROP, FIRST_LOOK, MARGIN, SECON
 from export_scripts.training.detector_samples import MIRRORED
 from export_scripts.training.photo_noise import degrade
 from export_scripts.training.precision import fast_autocast
-from export_scripts.training.wallclock import WallClockRun, half
+from export_scripts.training.wallclock import WallClockRun, with_part
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -224,8 +224,7 @@ def main() -> None:
         arguments.data, look, arguments.out, arguments.minutes, arguments.seed, arguments.resume
     )
     others = load_file(arguments.others)
-    joined = {k: v for k, v in others.items() if not k.startswith(f"{look.part}.")}
-    joined |= {f"{look.part}.{k}": v for k, v in half(average).items()}
+    joined = with_part(others, look.part, average)
     save_file(joined, arguments.out / "face_detector.safetensors")
 
 

@@ -106,3 +106,11 @@ class WallClockRun:
 def half(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights as contiguous float16, the form in which they are committed."""
     return {k: v.detach().to(torch.float16).contiguous() for k, v in weights.items()}
+
+
+def with_part(
+    others: dict[str, Tensor], part: str, weights: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The weights of a network with those of one part, named ``part.``, replaced (float16)."""
+    kept = {k: v for k, v in others.items() if not k.startswith(f"{part}.")}
+    return kept | {f"{part}.{k}": v for k, v in half(weights).items()}
