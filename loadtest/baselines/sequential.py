@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from headshot.imaging.renditions import PRESETS
 from headshot.imaging.subject import second_opinion
 from headshot.pipeline import files, latents, pictures, rendering
 from headshot.pipeline.capture_advice import measure_photo
+from headshot.pipeline.detect import Face
 from headshot.pipeline.frame import subject_touch
 from headshot.pipeline.sampler import make_sampler, noise
 from headshot.pipeline.styles import load_styles
@@ -30,12 +30,6 @@ def parameters_of(repository: Path, model: str) -> dict[str, str]:
     config = model_config_pb2.ModelConfig()
     text_format.Parse((repository / model / "config.pbtxt").read_text(), config)
     return {name: value.string_value for name, value in config.parameters.items()}
-
-
-@dataclass(frozen=True)
-class _Face:
-    box: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
 
 
 class SequentialPipeline:
@@ -64,7 +58,7 @@ class SequentialPipeline:
     def _run(self, model: str, **inputs: NDArray[Any]) -> dict[str, NDArray[Any]]:
         return self._runtime.run(model, inputs)
 
-    def _detect(self, photo: Image) -> _Face:
+    def _detect(self, photo: Image) -> Face:
         size = int(self._detector["canvas"])
         canvas, scale = geometry.letterbox(photo, size)
         outputs = self._run("face_detector", image=canvas[None])
@@ -72,9 +66,9 @@ class SequentialPipeline:
         keep = scores >= float(self._detector["score_threshold"])
         boxes, points = outputs["boxes"][0][keep], outputs["landmarks"][0][keep]
         best = geometry.nms(boxes, scores[keep], float(self._detector["nms_iou"]))[0]
-        return _Face(boxes[best] / scale, points[best] / scale)
+        return Face(boxes[best] / scale, points[best] / scale, float(scores[keep][best]))
 
-    def _embed(self, photo: Image, face: _Face) -> NDArray[np.float32]:
+    def _embed(self, photo: Image, face: Face) -> NDArray[np.float32]:
         aligned = geometry.align_face(photo, face.landmarks, antialias=True)
         return self._run("identity_encoder", face=aligned[None])["embedding"][0]
 
@@ -123,7 +117,8 @@ class SequentialPipeline:
         side = frame.canvas
         reference = geometry.warp(photo, frame.matrix, (side, side), "replicate")
         candidate = self._denoise(reference, identity, seed)
-        self._embed(candidate, self._detect(candidate))
+        found = self._detect(candidate)
+        self._embed(candidate, found)
         alpha = self._matte(candidate)
         tone, retouch = self._style.tone_spec(), str(self._style.retouch)
         matte = rendering.decide_matte(candidate, alpha, frame, opinion)
@@ -133,7 +128,8 @@ class SequentialPipeline:
         size = (round(whole.width), round(whole.width))
         wrap = self._style.light_wrap
         square = rendering.compose_crop(draft, whole, size, ground, seed, wrap)
-        similarity = float(self._embed(square, self._detect(square)) @ identity)
+        moved = found.seen_through(whole.matrix(size))
+        similarity = float(self._embed(square, moved) @ identity)
         rendering.judge(
             draft,
             square,
@@ -154,7 +150,7 @@ class SequentialPipeline:
         )
         return made.data
 
-    def _frame(self, photo: Image, face: _Face) -> tuple[framing.PortraitFrame, Image]:
+    def _frame(self, photo: Image, face: Face) -> tuple[framing.PortraitFrame, Image]:
         alpha = self._matte(photo)
         touch = subject_touch(alpha, photo, face.landmarks)
         size = (photo.shape[1], photo.shape[0])

@@ -14,6 +14,7 @@ from headshot.pipeline.call import Call
 from headshot.pipeline.concurrency import together
 from headshot.pipeline.degrade import Effort, StageCosts, enough_time
 from headshot.pipeline.denoise import Conditioning, DenoisePlan
+from headshot.pipeline.detect import Face
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.identity import Template
 from headshot.pipeline.results import CandidateReport, Verification
@@ -27,14 +28,20 @@ NOT_SAME_PERSON = "NOT_SAME_PERSON"
 
 @dataclass
 class Candidate:
-    """One candidate and what became of it."""
+    """One candidate and what became of it; `face` was verified, None where there is none."""
 
     index: int
     image: Image
     strength: float
     verification: Verification
+    face: Face | None
     regenerations: int = 0
     reasons: list[str] = field(default_factory=list)
+
+    def take(self, other: Candidate) -> None:
+        """Become another picture of the same candidate."""
+        self.image, self.strength = other.image, other.strength
+        self.verification, self.face = other.verification, other.face
 
     def report(self, *, chosen: bool) -> CandidateReport:
         """Return what callers see of it."""
@@ -123,7 +130,7 @@ class Bench:
         self._replace(candidate, new)
 
     def _replace(self, old: Candidate, new: Candidate) -> None:
-        old.image, old.strength, old.verification = new.image, new.strength, new.verification
+        old.take(new)
         old.regenerations += 1
         self.engine.metrics.regenerated()
 
@@ -143,15 +150,15 @@ class Bench:
             await begin(call, images[0])
         begun = time.perf_counter()
         with call.stage("verify"):
-            verified = await together(self._verified(call, image) for image in images)
+            seen = await together(verify.recognise(self.engine, call, image) for image in images)
         self.costs.book("verify", (time.perf_counter() - begun) / len(plans))
         return [
-            Candidate(index, image, plan.strength_of(index), verification)
-            for (index, plan), image, verification in zip(
-                plans.items(), images, verified, strict=True
+            Candidate(
+                index,
+                image,
+                plan.strength_of(index),
+                verify.compare(self.engine, self.template, found),
+                found.face if found is not None else None,
             )
+            for (index, plan), image, found in zip(plans.items(), images, seen, strict=True)
         ]
-
-    async def _verified(self, call: Call, image: Image) -> Verification:
-        found = await verify.recognise(self.engine, call, image)
-        return verify.compare(self.engine, self.template, found)

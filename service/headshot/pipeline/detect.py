@@ -53,6 +53,12 @@ class Face:
         """Distance between the eyes in pixels."""
         return float(np.linalg.norm(self.landmarks[1] - self.landmarks[0]))
 
+    def seen_through(self, matrix: NDArray[np.floating]) -> Face:
+        """Return the face in a picture that shows this one through `matrix` [2, 3], unturned."""
+        corners = geometry.apply_transform(matrix, self.box.reshape(2, 2))
+        points = geometry.apply_transform(matrix, self.landmarks)
+        return Face(corners.reshape(4).astype(np.float32), points.astype(np.float32), self.score)
+
 
 async def _on_canvas(
     engine: Engine,

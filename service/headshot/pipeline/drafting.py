@@ -114,12 +114,12 @@ class Drafting:
             # A headshot with a flaw that is told is better than none.
             return draft
         self.engine.metrics.quality_rejected(remedy)
-        before = (best.image, best.strength, best.verification)
+        before = replace(best)
         await self.bench.remake(call, best, again_plan, remedy.upper())
         again = await self._draft(call, best)
         if again.verification.same_person and len(again.report.failed) < len(draft.report.failed):
             return again
-        best.image, best.strength, best.verification = before
+        best.take(before)
         return draft
 
     async def _draft(self, call: Call, candidate: Candidate) -> Draft:
@@ -144,7 +144,9 @@ class Drafting:
                 self.style.light_wrap,
             )
         with call.stage("verify"):
-            found = await verify.recognise(self.engine, call, square)
+            # The square shows the canvas as it is: the candidate's face is where it was found.
+            face = candidate.face and candidate.face.seen_through(whole.matrix((side, side)))
+            found = await verify.recognise(self.engine, call, square, face)
             verification = verify.compare(self.engine, self.bench.template, found)
         with call.stage("quality"):
             report = await self.engine.workers.run(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from headshot.pipeline import detect, identity
 from headshot.pipeline.call import Call
+from headshot.pipeline.detect import Face
 from headshot.pipeline.engine import Engine
 from headshot.pipeline.identity import SECOND_RECOGNISER, Template, Vector
 from headshot.pipeline.results import Verification
@@ -21,21 +22,34 @@ class Recognised:
     Attributes:
         vector: float32 [D], unit length.
         second: by the second recogniser, None where none is served.
+        face: where that face is in the picture, None where only the vectors are known.
     """
 
     vector: Vector
     second: Vector | None = None
+    face: Face | None = None
 
 
-async def recognise(engine: Engine, call: Call, image: NDArray[np.uint8]) -> Recognised | None:
-    """Return whom the largest face of a made picture shows, or None where there is no face."""
-    faces = await detect.find_faces(engine, call, image, stage="verify")
-    if not faces:
-        return None
-    face = max(faces, key=lambda item: item.area)
+async def recognise(
+    engine: Engine, call: Call, image: NDArray[np.uint8], face: Face | None = None
+) -> Recognised | None:
+    """Return whom a made picture shows, or None where there is no face.
+
+    Args:
+        engine: models and threads.
+        call: the request.
+        image: uint8 [h, w, 3].
+        face: where its face is known to be; None to look for the largest one.
+    """
+    if face is None:
+        faces = await detect.find_faces(engine, call, image, stage="verify")
+        if not faces:
+            return None
+        face = max(faces, key=lambda item: item.area)
     return Recognised(
         await identity.embed(engine, call, image, face, stage="verify"),
         await identity.embed_second(engine, call, image, face, stage="verify"),
+        face,
     )
 
 

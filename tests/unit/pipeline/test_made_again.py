@@ -14,8 +14,10 @@ from headshot.pipeline.call import Call
 from headshot.pipeline.candidates import Bench, Candidate
 from headshot.pipeline.degrade import Effort, StageCosts
 from headshot.pipeline.denoise import LEAST_STRENGTH, DenoisePlan
+from headshot.pipeline.detect import Face
 from headshot.pipeline.drafting import Draft, Drafting
 from headshot.pipeline.results import Verification
+from headshot.pipeline.verify import Recognised
 from headshot.telemetry.metrics import Metrics
 from prometheus_client import CollectorRegistry
 
@@ -48,11 +50,14 @@ class Models:
         first, self._made = self._made, self._made + len(plans)
         return [picture(number) for number in range(first, self._made)]
 
-    async def recognise(self, _engine: Any, _call: Call, image: np.ndarray) -> int:
-        return int(image[0, 0, 0])
+    async def recognise(self, _engine: Any, _call: Call, image: np.ndarray) -> Recognised:
+        """Return who is seen: the number of the picture, and a face as far from the left."""
+        number = float(image[0, 0, 0])
+        face = Face(np.full(4, number, np.float32), np.zeros((5, 2), np.float32), 1.0)
+        return Recognised(np.full(1, number, np.float32), face=face)
 
-    def compare(self, _engine: Any, _template: Any, number: int) -> Verification:
-        return verdict(same_person=number in self._verified)
+    def compare(self, _engine: Any, _template: Any, found: Recognised) -> Verification:
+        return verdict(same_person=int(found.vector[0]) in self._verified)
 
 
 @pytest.fixture
@@ -164,7 +169,7 @@ async def test_the_time_of_a_step_and_of_a_verification_is_booked_for_each_candi
         clock.now += 8.0
         return await models.denoise(*args)
 
-    async def recognise(*args: Any) -> int:
+    async def recognise(*args: Any) -> Recognised:
         clock.now += 0.5
         return await models.recognise(*args)
 
@@ -184,7 +189,7 @@ def drafting(
 
     Its first draft fails the measure `failed`, all others fail `again`, or the same.
     """
-    made = [Candidate(0, picture(0), strength, verdict(same_person=True))]
+    made = [Candidate(0, picture(0), strength, verdict(same_person=True), None)]
     flaws = iter([[failed], [failed] if again is None else again])
 
     class Flawed(Drafting):
@@ -245,6 +250,7 @@ async def test_a_repair_is_taken_only_where_it_is_the_person_and_has_fewer_flaws
     assert draft.square is candidate.image
     assert (candidate.image is first) == (not kept)
     assert (candidate.verification is verified_first) == (not kept)
+    assert (candidate.face is None) == (not kept)
     assert candidate.strength == pytest.approx(0.6 if kept else 0.4)
     assert (candidate.regenerations, candidate.reasons) == (1, ["REALISM.NOISE"])
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from headshot.deadline import Deadline
+from headshot.imaging import geometry
 from headshot.imaging.parts import one_by_one
 from headshot.pipeline import verify
 from headshot.pipeline.call import Call
@@ -77,6 +78,25 @@ async def test_the_largest_face_counts_and_not_the_most_confident(
     assert found is not None
     assert np.array_equal(found.vector, ANN)
     assert found.second is None
+
+
+async def test_a_face_whose_place_is_known_is_recognised_without_being_looked_for() -> None:
+    triton = Triton(LARGE, SMALL)
+    found = await seen_by(triton)
+    assert found is not None
+    # A crop of the picture, 40 pixels from its left and 50 from its top, drawn at half the size.
+    matrix = np.array([[0.5, 0, -20.25], [0, 0.5, -25.25]], np.float32)
+    crop = geometry.warp(picture(LARGE, SMALL), matrix, (300, 280), "replicate")
+    triton.faces = ()
+    call = Call(Deadline.after(30))
+    assert found.face is not None
+    moved = found.face.seen_through(matrix)
+    again = await verify.recognise(cast(Engine, triton), call, crop, moved)
+    assert again is not None
+    assert np.array_equal(again.vector, found.vector)
+    left, top, side = 0.5 * LARGE[0] - 20.25, 0.5 * LARGE[1] - 25.25, LARGE[2] / 2
+    assert moved.box == pytest.approx([left, top, left + side, top + side])
+    assert moved.landmarks[2] == pytest.approx([left + 0.5 * side, top + 0.6 * side])
 
 
 async def test_a_picture_without_a_face_shows_nobody() -> None:
