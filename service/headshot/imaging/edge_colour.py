@@ -46,11 +46,35 @@ _SEEN, _HELD = 0.1, 0.5
 """Opacity from which something is seen, and from which the matte before calls it the person."""
 _ISLAND_REACH = 3
 """Pixels around an island in which it fades out."""
+_COUNTS = 0.01
+"""Weight from which a pixel counts."""
 _BAND = 320
 """Rows of a block: enough that a block's work is pixels rather than calls."""
 
 _Block = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The mixtures of B and F that the pixels of a block may be.
+
+    Attributes:
+        places: intp [n], pixels along the outline, counted row by row within the block: numpy takes
+            them several times faster by one number than by row and column.
+        trust: float32 [n], how far colour decides there.
+        back: float32 [n, 3], B.
+        span: float32 [n, 3], F - B.
+    """
+
+    places: NDArray[np.intp]
+    trust: NDArray[np.float32]
+    back: NDArray[np.float32]
+    span: NDArray[np.float32]
+
+
+Lines = dict[_Block, _Line]
+"""What `decide` found of the colours at one size of the picture; `take_off_rim` needs it again."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +150,9 @@ def gather(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> Edge
     return EdgeColours(fore, back, np.asarray(trust, np.float32), bounds, rim)
 
 
-def settle(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> tuple[F32, EdgeColours]:
+def settle(
+    image: U8, alpha: F32, side_by_side: SideBySide = one_by_one, lines: Lines | None = None
+) -> tuple[F32, EdgeColours]:
     """Return the matte with its edge decided, and the colours that decide it at other sizes.
 
     What colour adds and does not hang together with the person is left out, here and, where it was
@@ -136,9 +162,10 @@ def settle(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> tupl
         image: uint8 [h, w, 3].
         alpha: float32 [h, w], 0..1.
         side_by_side: does parts of the picture.
+        lines: where what is found of the colours at this size is kept.
     """
     colours = gather(image, alpha, side_by_side)
-    out = decide(image, alpha, colours, side_by_side)
+    out = decide(image, alpha, colours, side_by_side, lines)
     apart = _apart(alpha, out)
     if apart is None:
         return out, colours
@@ -147,7 +174,11 @@ def settle(image: U8, alpha: F32, side_by_side: SideBySide = one_by_one) -> tupl
 
 
 def decide(
-    image: U8, alpha: F32, colours: EdgeColours, side_by_side: SideBySide = one_by_one
+    image: U8,
+    alpha: F32,
+    colours: EdgeColours,
+    side_by_side: SideBySide = one_by_one,
+    lines: Lines | None = None,
 ) -> F32:
     """Return the matte with its edge decided by colour where that can be trusted.
 
@@ -156,15 +187,18 @@ def decide(
         alpha: float32 [h, w], its matte.
         colours: of `gather`.
         side_by_side: does blocks of the picture.
+        lines: where what is found of the colours at this size is kept.
     """
     out = alpha.copy()
+    kept: Lines = {} if lines is None else lines
 
     def decide_block(block: _Block) -> None:
-        places, near = _weighed(colours.trust, image, block)
+        line = kept[block] = _line(colours, image, block)
+        places = line.places
         if places.size == 0:
             return
-        _, _, share, strange = _shares(image, colours, block, places)
-        trust = near * (1 - strange)
+        share, strange = _shares(image, block, places, line.back, line.span)
+        trust = line.trust * (1 - strange)
         none, whole = _at(colours.bounds, image, block, places).T
         share = np.clip((share - none) / (whole - none), 0, 1)
         view = out[block[1] : block[3], block[0] : block[2]]
@@ -179,7 +213,12 @@ def decide(
     return out
 
 
-def take_off_rim(foreground: U8, colours: EdgeColours, side_by_side: SideBySide = one_by_one) -> U8:
+def take_off_rim(
+    foreground: U8,
+    colours: EdgeColours,
+    side_by_side: SideBySide = one_by_one,
+    lines: Lines | None = None,
+) -> U8:
     """Return the foreground without the old background's light along its rim.
 
     A bright wall lights the rim of a cheek and blends into the outermost pixels: before another
@@ -189,22 +228,29 @@ def take_off_rim(foreground: U8, colours: EdgeColours, side_by_side: SideBySide 
         foreground: uint8 [h, w, 3], of `foreground.estimate` with the decided matte.
         colours: of `gather`.
         side_by_side: does blocks of the picture.
+        lines: as `decide` filled it at this size; None to find it here.
     """
     out = foreground.copy()
+    kept: Lines = {} if lines is None else lines
 
     def clean_block(block: _Block) -> None:
-        places, rim = _weighed(colours.rim, foreground, block)
-        if places.size == 0:
+        line = kept.get(block) or _line(colours, foreground, block)
+        # The rim's weight is never above the trust: all that counts is along the line.
+        weight = _at(colours.rim, foreground, block, line.places)
+        some = np.flatnonzero(weight > _COUNTS)
+        if some.size == 0:
             return
-        _, span, share, strange = _shares(foreground, colours, block, places)
-        excess = np.clip(1 - _SHADING - share, 0, 1) * rim * (1 - strange)
-        some = excess > 0
+        places = line.places.take(some)
+        back, span = line.back.take(some, axis=0), line.span.take(some, axis=0)
+        share, strange = _shares(foreground, block, places, back, span)
+        excess = np.clip(1 - _SHADING - share, 0, 1) * weight.take(some) * (1 - strange)
+        some = np.flatnonzero(excess > 0)
         view = out[block[1] : block[3], block[0] : block[2]]
-        at = np.divmod(places[some], view.shape[1])
-        moved = view[at] + excess[some][:, None] * span[some]
+        at = np.divmod(places.take(some), view.shape[1])
+        moved = view[at] + excess.take(some)[:, None] * span.take(some, axis=0)
         view[at] = np.clip(moved + 0.5, 0, 255).astype(np.uint8)
 
-    side_by_side([partial(clean_block, block) for block in _blocks(colours.rim, foreground)])
+    side_by_side([partial(clean_block, block) for block in _blocks(colours.trust, foreground)])
     return out
 
 
@@ -212,7 +258,7 @@ def _blocks(weight: F32, image: U8) -> Iterator[_Block]:
     """Yield the blocks of the picture in which the weight may count."""
     height, width = image.shape[:2]
     h0, w0 = weight.shape
-    some = cv2.dilate(np.asarray(weight > 0.01, np.uint8), np.ones((3, 3), np.uint8))
+    some = cv2.dilate(np.asarray(weight > _COUNTS, np.uint8), np.ones((3, 3), np.uint8))
     step = max(1, _BAND * h0 // height)
     for row in range(0, h0, step):
         end = min(h0, row + step)
@@ -222,35 +268,32 @@ def _blocks(weight: F32, image: U8) -> Iterator[_Block]:
             yield x0, y0, x1, y1
 
 
-def _weighed(weight: F32, image: U8, block: _Block) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the pixels of a block where the weight counts, and the weights.
-
-    Pixels are counted row by row within the block: numpy takes them several times faster by one
-    number than by row and column.
-    """
-    wide = enlarged_block(weight, (image.shape[1], image.shape[0]), block)
-    places = np.flatnonzero(wide > 0.01)
-    return places, np.asarray(wide.reshape(-1).take(places), np.float32)
+def _line(colours: EdgeColours, image: U8, block: _Block) -> _Line:
+    wide = enlarged_block(colours.trust, (image.shape[1], image.shape[0]), block)
+    places = np.flatnonzero(wide > _COUNTS)
+    trust = np.asarray(wide.reshape(-1).take(places), np.float32)
+    back = _at(colours.back, image, block, places)
+    return _Line(places, trust, back, _at(colours.fore, image, block, places) - back)
 
 
 def _at(plane: F32, image: U8, block: _Block, places: NDArray[np.intp]) -> NDArray[np.float32]:
     wide = enlarged_block(plane, (image.shape[1], image.shape[0]), block)
-    return np.asarray(wide.reshape(-1, plane.shape[2]).take(places, axis=0), np.float32)
+    rows = wide.reshape(-1, *plane.shape[2:])
+    return np.asarray(rows.take(places, axis=0), np.float32)
 
 
 def _shares(
     image: U8,
-    colours: EdgeColours,
     block: _Block,
     places: NDArray[np.intp],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    back: NDArray[np.float32],
+    span: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what the pixels are made of.
 
-    B and F - B float32 [n, 3], the share of F float32 [n], and float32 [n] 0..1 how far a pixel is
-    from any mixture of both: the corner of a shelf is neither the wall nor the person.
+    The share of F float32 [n], and float32 [n] 0..1 how far a pixel is from any mixture of both:
+    the corner of a shelf is neither the wall nor the person.
     """
-    back = _at(colours.back, image, block, places)
-    span = _at(colours.fore, image, block, places) - back
     part = np.ascontiguousarray(image[block[1] : block[3], block[0] : block[2]])
     away = part.reshape(-1, 3).take(places, axis=0) - back
     # einsum, not sum: a sum over a last axis of three is slow.
@@ -260,7 +303,7 @@ def _shares(
     rest = away - share[:, None] * span
     off = np.sqrt(np.einsum("ij,ij->i", rest, rest) / power)
     strange = np.clip((off - _STRANGE) / _STRANGE, 0, 1)
-    return back, span, share, np.asarray(strange, np.float32)
+    return share, np.asarray(strange, np.float32)
 
 
 def _spread(colours: F32, known: F32, side: float) -> tuple[F32, NDArray[np.floating]]:

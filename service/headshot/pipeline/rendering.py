@@ -167,13 +167,14 @@ def cut_person(
         measure_tones,
         lambda: retouch.apply(toned, frame.landmarks, retouch_level),
     )
-    alpha, edge = edge_colour.settle(scene, alpha, side_by_side)
+    lines: edge_colour.Lines = {}
+    alpha, edge = edge_colour.settle(scene, alpha, side_by_side, lines)
     alpha = framing.limit_to_photo(alpha, frame)
     small = foreground.coarse(scene, alpha, side_by_side)
 
     def clean() -> Image:
         colours = foreground.correct(scene, alpha, small, side_by_side)
-        return edge_colour.take_off_rim(colours, edge, side_by_side)
+        return edge_colour.take_off_rim(colours, edge, side_by_side, lines)
 
     colours, noise = both(side_by_side, clean, lambda: grain.measure(scene, alpha))
     return Person(
@@ -205,12 +206,13 @@ def enlarge_person(
         lambda: retouch.repeat(tone.apply_table(master, look.table), look.retouch),
         lambda: mattes.draw(look.matte, master),
     )
-    alpha = edge_colour.decide(scene, alpha, look.edge, side_by_side)
+    lines: edge_colour.Lines = {}
+    alpha = edge_colour.decide(scene, alpha, look.edge, side_by_side, lines)
     alpha = framing.limit_to_photo(alpha, person.frame)
 
     def clean() -> Image:
         colours = foreground.correct(scene, alpha, look.colours, side_by_side)
-        return edge_colour.take_off_rim(colours, look.edge, side_by_side)
+        return edge_colour.take_off_rim(colours, look.edge, side_by_side, lines)
 
     colours, noise = both(side_by_side, clean, lambda: grain.measure(scene, alpha))
     return replace(person, colours=colours, scene=scene, alpha=alpha, grain=noise)
