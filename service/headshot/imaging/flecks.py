@@ -162,7 +162,8 @@ def _scraps(
     around = behind & (away < _NEIGHBOURHOOD)
     if band.size == 0 or not around.any():
         return nothing, 0.0
-    if float(np.linalg.norm(colours[around].std(axis=0))) < _VARIED:
+    _, spread = cv2.meanStdDev(colours, mask=around.astype(np.uint8))
+    if float(np.linalg.norm(spread)) < _VARIED:
         return nothing, 0.0
     pixels = colours.reshape(-1, 3)[band]
     places = _coarse_places(band, width, height)
@@ -250,41 +251,38 @@ def _distances(
     count, rare = palette
     height, width = known.shape
     at = np.flatnonzero(known)
-    own = colours.reshape(-1, 3)[at]
-    step = max(1, len(own) // _SAMPLES)
+    at = at[:: max(1, len(at) // _SAMPLES)]
     cv2.setRNGSeed(7)  # of this thread: k-means draws its first centres
     criteria = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 0.5)
     _, labels, centres = cv2.kmeans(
-        np.ascontiguousarray(own[::step]),
+        colours.reshape(-1, 3)[at],
         count,
         np.zeros((0, 0), np.int32),
         criteria,
         1,
         cv2.KMEANS_PP_CENTERS,
     )
-    homes = _coarse_places(at[::step], width, height)
-    blurred = []
-    for label in (None, *range(count)):
-        chosen = homes if label is None else homes[labels[:, 0] == label]
-        counts = np.bincount(chosen, minlength=_COARSE * _COARSE).astype(np.float32)
-        spread = cv2.GaussianBlur(counts.reshape(_COARSE, _COARSE), (0, 0), _AROUND * _COARSE)
-        blurred.append(spread.reshape(-1).take(places))
-    total = np.maximum(blurred[0], np.float32(1e-6))
+    homes = _coarse_places(at, width, height)
+    total = np.maximum(_occurrence(homes), np.float32(1e-6))
     # Planes: numpy is several times faster on what lies together.
     planes = np.ascontiguousarray(pixels.T)
     near_by = np.full(len(pixels), np.inf, np.float32)
     anywhere = near_by.copy()
-    for centre, near in zip(centres, blurred[1:], strict=True):
-        absent = near / total
-        absent /= np.float32(rare)
-        np.subtract(1, absent, out=absent)
-        np.minimum(np.maximum(absent, 0, out=absent), 1, out=absent)
+    for label, centre in enumerate(centres):
+        share = _occurrence(homes[labels[:, 0] == label]) / total
+        absent = np.clip(1 - share / np.float32(rare), 0, 1) * np.float32(_ABSENT)
         away = _length(planes, centre)
         np.minimum(anywhere, away, out=anywhere)
-        absent *= np.float32(_ABSENT)
-        absent += away
-        np.minimum(near_by, absent, out=near_by)
+        away += absent.take(places)
+        np.minimum(near_by, away, out=near_by)
     return near_by, anywhere
+
+
+def _occurrence(homes: NDArray[np.intp]) -> F32:
+    """Return how much of something lies around each place of the coarse map, float32 [n]."""
+    counts = np.bincount(homes, minlength=_COARSE * _COARSE).astype(np.float32)
+    spread = cv2.GaussianBlur(counts.reshape(_COARSE, _COARSE), (0, 0), _AROUND * _COARSE)
+    return np.asarray(spread.reshape(-1), np.float32)
 
 
 def _length(planes: F32, centre: F32) -> NDArray[np.float32]:
