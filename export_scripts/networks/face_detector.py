@@ -54,7 +54,7 @@ OPSET = 17
 # and bfloat16 swaps whole rows: there the best face counts, see `bf16_error`.
 TOLERANCE = {"onnx": 3e-2, "bf16": 1.0}
 # Biases stay inputs of the convolutions, added in float32: as constants beside them OpenVINO rounds
-# them to bfloat16, which moves landmarks by a sixth more and saves 1 of 18 ms.
+# them to bfloat16, which moves landmarks by a sixth more and saves nothing.
 BIASES_APART = False
 # Rounding by hand (operands and results of convolutions) moves the best drawn face by up to 2.6
 # pixels, its landmarks by 1.2 and its score by 0.001.
