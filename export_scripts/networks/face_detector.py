@@ -29,6 +29,7 @@ from export_scripts.networks.face_refiner import (
     refine_both_ways,
 )
 from export_scripts.networks.layers import convolution
+from export_scripts.networks.pictures import for_one_layer
 
 CANVAS = 640
 TOP_K = 64
@@ -53,7 +54,7 @@ OPSET = 17
 # and bfloat16 swaps whole rows: there the best face counts, see `bf16_error`.
 TOLERANCE = {"onnx": 3e-2, "bf16": 1.0}
 # Biases stay inputs of the convolutions, added in float32: as constants beside them OpenVINO rounds
-# them to bfloat16, which moves landmarks by a sixth more and saves 1 of 18 ms.
+# them to bfloat16, which moves landmarks by a sixth more and saves nothing.
 BIASES_APART = False
 # Rounding by hand (operands and results of convolutions) moves the best drawn face by up to 2.6
 # pixels, its landmarks by 1.2 and its score by 0.001.
@@ -166,16 +167,16 @@ class ServingModule(nn.Module):
             peak = functional.max_pool2d(score, 3, 1, 1)
             score = torch.where(score >= peak, score, torch.zeros_like(score))
             scores.append(score.flatten(1))
-            fields.append(level[:, 1:].flatten(2).transpose(1, 2))
+            fields.append(level[:, 1:].flatten(2))
         best, index = torch.topk(torch.cat(scores, 1), CANDIDATES, dim=1, sorted=True)
-        spread = index.unsqueeze(-1).expand(-1, -1, FIELDS - 1)
-        chosen = torch.gather(torch.cat(fields, 1), 1, spread)
-        boxes, _ = decode(chosen, self.cells[index])
+        spread = index.unsqueeze(1).expand(-1, FIELDS - 1, -1)
+        chosen = torch.gather(torch.cat(fields, 2), 2, spread)  # turned round when they are few
+        boxes, _ = decode(chosen.transpose(1, 2), self.cells[index])
         return boxes, best
 
     def look(self, refiner: nn.Module, pixels: Tensor, boxes: Tensor) -> Tensor:
         """Look at boxes [B,N,4]: score logit, box and landmarks on the canvas, [B,N,15]."""
-        crops, squares = crop_squares(pixels, CANVAS, boxes)
+        crops, squares = crop_squares(pixels, CANVAS, boxes, mirrored=True)
         refined = refine_both_ways(refiner, crops).reshape(-1, boxes.shape[1], FIELDS)
         return torch.cat([refined[..., :1], place(refined[..., 1:], squares)], dim=-1)
 
@@ -196,8 +197,8 @@ class ServingModule(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Detect; shapes as in the class description."""
-        x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        boxes, _ = self.propose(x)
+        x = image.float() * (1.0 / 127.5) - 1.0
+        boxes, _ = self.propose(for_one_layer(x))
         pixels = halvings(x)
         first = self.look(self.network.refiner, pixels, boxes)
         _, order = torch.topk(first[..., 0], CANDIDATES, dim=1, sorted=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from export_scripts.networks.layers import convolution
+from export_scripts.networks.pictures import halved
 
 CROP = 64
 # Side of the square crop over the longer side of the candidate's box.
@@ -60,36 +60,45 @@ class Refiner(nn.Module):
 
 
 def refine_both_ways(refiner: nn.Module, crops: Tensor) -> Tensor:
-    """Mean of what the refiner says of crops [N,3,64,64] and of their mirror images, [N,15].
+    """Mean of what the refiner says of N squares and of their mirror images, [N,15].
 
-    Averaging the two halves no bias but cuts the scatter of landmarks, and what looks like a face
-    one way only loses score.
+    `crops` [2N,3,64,64] are the squares and then their mirror images: together they are half as
+    many nodes of the graph, and a bias of one use is added inside its convolution. Averaging the
+    two halves no bias but cuts the scatter of landmarks, and what looks like a face one way only
+    loses score.
     """
-    first: Tensor = refiner(crops)
-    second: Tensor = refiner(crops.flip(-1))
+    first, second = refiner(crops).chunk(2)
     # x1, y1, x2, y2, then the points: mirrored, x changes its sign and left and right their places.
     order = [0, 3, 2, 1, 4, 7, 8, 5, 6, 9, 10, 13, 14, 11, 12]
     sign = torch.tensor([1.0] + [-1.0, 1.0] * 7)
-    return (first + second[:, order] * sign) * 0.5
+    mean: Tensor = (first + second[:, order] * sign) * 0.5
+    return mean
 
 
 def halvings(image: Tensor) -> Tensor:
-    """Lay the pixels of an image [B,3,S,S] and of its LEVELS - 1 halvings end to end, [B,3,P]."""
-    pixels = [image.flatten(2)]
+    """Lay the pixels of an image [B,S,S,3] and of its LEVELS - 1 halvings end to end, [B,P,3]."""
+    pixels = [image.flatten(1, 2)]
     for _ in range(LEVELS - 1):
-        image = functional.avg_pool2d(image, 2)
-        pixels.append(image.flatten(2))
-    return torch.cat(pixels, 2)
+        image = halved(image)
+        pixels.append(image.flatten(1, 2))
+    return torch.cat(pixels, 1)
 
 
 def crop_squares(
-    pixels: Tensor, canvas: int, boxes: Tensor, crop: int = CROP, margin: float = MARGIN
+    pixels: Tensor,
+    canvas: int,
+    boxes: Tensor,
+    crop: int = CROP,
+    margin: float = MARGIN,
+    *,
+    mirrored: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Cut a square around each box by whole pixels.
 
-    `pixels` [B,3,P] are the `halvings` of an image of `canvas` pixels a side, `boxes` [B,N,4] in
+    `pixels` [B,P,3] are the `halvings` of an image of `canvas` pixels a side, `boxes` [B,N,4] in
     pixels. Returns crops [B*N,3,C,C], C being `crop`, that show `margin` times the longer side of
-    the box, and the squares [B,N,3] as x, y of the top left corner and side, whole numbers.
+    the box, and the squares [B,N,3] as x, y of the top left corner and side, whole numbers. With
+    `mirrored` the mirror images of all crops follow, [2*B*N,3,C,C].
     Coordinates are integers all the way: in bfloat16 a coordinate of 600 would be known to 4 pixels
     only. Large squares are read from a halved canvas, so that fine texture does not alias; outside
     the canvas its edge is repeated.
@@ -100,24 +109,28 @@ def crop_squares(
     corner = centre - torch.div(side, 2, rounding_mode="trunc").unsqueeze(-1)
     steps = torch.arange(crop) * 2 + 1
     reach = torch.div(side.unsqueeze(-1) * steps, 2 * crop, rounding_mode="trunc")
-    xs = torch.clamp(corner[..., :1] + reach, 0, canvas - 1)
     ys = torch.clamp(corner[..., 1:] + reach, 0, canvas - 1)
-    index, offset = torch.zeros_like(xs.unsqueeze(-2) + ys.unsqueeze(-1)), 0
-    for power in range(LEVELS):
+    if mirrored:
+        # Read from right to left: turning the crops themselves round would copy them.
+        back = torch.div(side.unsqueeze(-1) * steps.flip(0), 2 * crop, rounding_mode="trunc")
+        reach = torch.stack([reach, back])
+    xs = torch.clamp(corner[..., :1] + reach, 0, canvas - 1)
+    # What column and row add to a pixel's index, at the level that suits the square: from 2 canvas
+    # pixels a sample on, the one whose pixels are that large.
+    across, down, offset = xs, ys * canvas, 0
+    for power in range(1, LEVELS):
         pool, width = 2**power, canvas // 2**power
-        here = offset + torch.div(ys, pool, rounding_mode="trunc").unsqueeze(-1) * width
-        here = here + torch.div(xs, pool, rounding_mode="trunc").unsqueeze(-2)
-        if power == 0:
-            index = here
-        else:  # from 2 canvas pixels a sample on, read the level whose pixels are that large
-            large = (side >= 2 * crop * 2 ** (power - 1)).unsqueeze(-1).unsqueeze(-1)
-            index = torch.where(large, here, index)
-        offset += width * width
-    flat = index.flatten(1).unsqueeze(1).expand(-1, 3, -1)
-    crops = torch.gather(pixels, 2, flat)
-    count = boxes.shape[1]
-    crops = crops.reshape(-1, 3, count, crop, crop).transpose(1, 2).flatten(0, 1)
-    return crops, torch.cat([corner, side.unsqueeze(-1)], -1)
+        offset += (2 * width) ** 2
+        large = (side >= crop * pool).unsqueeze(-1)
+        rows = torch.div(ys, pool, rounding_mode="trunc") * width + offset
+        across = torch.where(large, torch.div(xs, pool, rounding_mode="trunc"), across)
+        down = torch.where(large, rows, down)
+    # Whole pixels of one long row are gathered: by channel it would be three times as many, and
+    # slower each.
+    picture = torch.arange(pixels.shape[0]).reshape(-1, 1, 1) * pixels.shape[1]
+    index = (down + picture).unsqueeze(-1) + across.unsqueeze(-2)
+    crops = pixels.flatten(0, 1)[index].reshape(-1, crop, crop, 3)
+    return crops.permute(0, 3, 1, 2), torch.cat([corner, side.unsqueeze(-1)], -1)
 
 
 def place(points: Tensor, squares: Tensor) -> Tensor:

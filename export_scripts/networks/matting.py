@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from export_scripts.networks.efficientnet_lite import MAPS, Encoder
 from export_scripts.networks.layers import BatchNorm, convolution
+from export_scripts.networks.pictures import Shrink, for_one_layer
 
 CANVAS = 512
 LOOKS = 320, 448
@@ -164,6 +165,10 @@ class Detail(nn.Module):
         # The mask enters squashed: beyond +-4 the trunk is sure, and how sure does not matter.
         sure = torch.tanh(mask * 0.25)
         half = self.entry(torch.cat([functional.pixel_unshuffle(image, 2), sure], 1))
+        return self.from_half(half, semantic, mask)
+
+    def from_half(self, half: Tensor, semantic: Tensor, mask: Tensor) -> Tensor:
+        """The same from the first layer's features [B,24,H/2,W/2] on."""
         x = self.coarse(torch.relu(self.quarter(half) + self.semantic(semantic)))
         up = functional.interpolate(self.narrow(x), scale_factor=2.0, mode="nearest")
         change: Tensor = self.alpha(self.fine(half + up))
@@ -203,17 +208,70 @@ def _resized(x: Tensor, side: int) -> Tensor:
     return functional.interpolate(x, size=(side, side), mode="bilinear", align_corners=False)
 
 
+def _turned(x: Tensor, side: int) -> Tensor:
+    """The mirror image of [B,C,side,side], by an index: OpenVINO flips one value at a time."""
+    return x[..., torch.arange(side - 1, -1, -1)]
+
+
+class Entry(nn.Module):
+    """First layer of the detail path in two convolutions whose sum is its own.
+
+    One reads the photo as it lies there, pairs of pixels with their channels last, every second
+    row; the other the mask. Unshuffled and joined with the mask the photo would be written three
+    times over before it is read.
+    """
+
+    def __init__(self, entry: nn.Sequential) -> None:
+        super().__init__()
+        layer, norm = entry[0], entry[1]
+        if not isinstance(layer, nn.Conv2d) or not isinstance(norm, BatchNorm):
+            raise TypeError(f"expected a convolution and its norm, got {entry}")
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        weight = layer.weight.detach() * scale.detach().reshape(-1, 1, 1, 1)
+        out = len(weight)
+        # Channel c, row r and column k of 2x2 pixels, kernel y, x; to channel (k, c), row (y, r).
+        photo = weight[:, :12].reshape(out, 3, 2, 2, 3, 3).permute(0, 3, 1, 4, 2, 5)
+        self.photo = nn.Conv2d(6, out, (6, 3), (2, 1), (2, 1), bias=False)
+        self.photo.weight.data = photo.reshape(out, 6, 6, 3).contiguous()
+        self.mask = nn.Conv2d(1, out, 3, padding=1)
+        self.mask.weight.data = weight[:, 12:].contiguous()
+        if self.mask.bias is not None:
+            self.mask.bias.data = (norm.bias - norm.running_mean * scale).detach()
+
+    def forward(self, photo: Tensor, sure: Tensor) -> Tensor:
+        """Map [B,H,W,3] and [B,1,H/2,W/2] to [B,24,H/2,W/2]."""
+        pairs = photo.reshape(-1, CANVAS, CANVAS // 2, 6)
+        return torch.relu(self.photo(for_one_layer(pairs)) + self.mask(sure))
+
+
 class ServingModule(nn.Module):
     """image: uint8 [B,512,512,3] RGB -> alpha: uint8 [B,512,512,1], 255 = person."""
 
     def __init__(self, network: MattingNetwork) -> None:
         super().__init__()
         self.network = network
+        self.entry = Entry(network.detail.entry)
+        self.looks = nn.ModuleList(Shrink(CANVAS, side, 3) for side in LOOKS)
+        self.masks = nn.ModuleList(Shrink(side, CANVAS // MASK_STRIDE, 1) for side in LOOKS)
+
+    def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`MattingNetwork.locate` of a photo with its channels last, [B,512,512,3]."""
+        far, near = (look(x).permute(0, 3, 1, 2) for look in self.looks)
+        mirrored = self.network.trunk(_turned(far, LOOKS[0]))[1]
+        semantic, upright = self.network.trunk(near)
+        first, second = (
+            shrink(mask.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            for shrink, mask in zip(self.masks, (mirrored, upright), strict=True)
+        )
+        mask = (_turned(first, CANVAS // MASK_STRIDE) + second) / 2
+        return _resized(semantic, CANVAS // SEMANTIC_STRIDE), mask
 
     def forward(self, image: Tensor) -> Tensor:
         """Matte; shapes as in the class description."""
-        x = image.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-        logits = self.network.detail.cells(x, *self.network.locate(x))
+        x = image.float() * (1.0 / 127.5) - 1.0
+        semantic, mask = self.locate(x)
+        half = self.entry(x, torch.tanh(mask * 0.25))
+        logits = self.network.detail.from_half(half, semantic, mask)
         # A sigmoid never quite reaches its ends: stretch it so that sure pixels are 0 and 255.
         alpha = torch.clamp((torch.sigmoid(logits) - 0.02) / 0.96, 0.0, 1.0)
         # The cast cuts off what is behind the point. Bytes are put in place, not floats.
