@@ -32,8 +32,8 @@ RUNTIME_PARAMETERS = {
     },
 }  # fmt: skip
 _GPU_WARM_BATCHES = (1,)
-# On a GPU a batch takes hardly longer than a row, so it is worth waiting for; on a CPU its rows are
-# inferences of their own, and a short wait for what was sent together is enough.
+# On a GPU a batch of four takes the time of two rows, so it is worth waiting for; on a CPU its rows
+# are inferences of their own, and a short wait for what was sent together is enough.
 _GPU_QUEUE_US = {"denoiser": 2000, "matting": 2000}
 _GPU_QUEUE_US_ELSE = 1000
 _DEFAULT_SIDE = 256
