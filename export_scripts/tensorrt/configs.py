@@ -1,8 +1,9 @@
 """Runtime variants of a model's config.pbtxt, chosen by Triton's `--model-config-name`.
 
 The config.pbtxt of a model is the one source of its contract. What differs between runtimes
-(backend, file, device, runtime parameters) is derived here and written to
-`configs/<variant>.pbtxt`; tensors, batching and the gateway's parameters stay as they are.
+(backend, file, device, runtime parameters, how long a GPU waits for a batch) is derived here and
+written to `configs/<variant>.pbtxt`; tensors, batches and the gateway's parameters stay as they
+are.
 
     python -m export_scripts.tensorrt.configs --repository model_repository [--check]
 """
@@ -31,6 +32,10 @@ RUNTIME_PARAMETERS = {
     },
 }  # fmt: skip
 _GPU_WARM_BATCHES = (1,)
+# On a GPU a batch of four takes the time of two rows, so it is worth waiting for; on a CPU its rows
+# are inferences of their own, and a short wait for what was sent together is enough.
+_GPU_QUEUE_US = {"denoiser": 2000, "matting": 2000}
+_GPU_QUEUE_US_ELSE = 1000
 _DEFAULT_SIDE = 256
 
 
@@ -59,7 +64,7 @@ def derive(base: ModelConfig, variant: Variant) -> ModelConfig:
         variant: where it is to run.
 
     Returns:
-        A copy: same tensors, batching and parameters, other runtime.
+        A copy: same tensors, batches and parameters, other runtime.
     """
     config = ModelConfig()
     config.CopyFrom(base)
@@ -84,6 +89,10 @@ def derive(base: ModelConfig, variant: Variant) -> ModelConfig:
             group.kind = model_config_pb2.ModelInstanceGroup.KIND_CPU
     if variant is not Variant.ORT_CPU:
         _warm(config)
+        if config.HasField("dynamic_batching"):
+            queue = config.dynamic_batching
+            least = _GPU_QUEUE_US.get(base.name, _GPU_QUEUE_US_ELSE)
+            queue.max_queue_delay_microseconds = max(queue.max_queue_delay_microseconds, least)
     return config
 
 

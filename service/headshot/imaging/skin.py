@@ -180,18 +180,23 @@ def texture(image: U8, landmarks: NDArray[np.floating]) -> float:
 
 def finest_texture(image: U8, landmarks: NDArray[np.floating]) -> float:
     """Return the RMS of the lightness above 1/64 of the face scale, L*: pores and grain."""
-    return textures(image, landmarks)[1]
+    lightness, mask = _face_lightness(image, landmarks)
+    return _lower_rms(lightness - _smooth(lightness), mask)
 
 
 def textures(image: U8, landmarks: NDArray[np.floating]) -> tuple[float, float]:
     """Return `texture` and `finest_texture` of one look at the face."""
     lightness, mask = _face_lightness(image, landmarks)
-    smooth = cv2.GaussianBlur(lightness, (0, 0), 1.5)
+    smooth = _smooth(lightness)
     band = smooth - cv2.GaussianBlur(lightness, (0, 0), 3.2)
     return (
         _lower_rms(np.asarray(band, np.float32), mask),
-        _lower_rms(np.asarray(lightness - smooth, np.float32), mask),
+        _lower_rms(lightness - smooth, mask),
     )
+
+
+def _smooth(lightness: F32) -> F32:
+    return np.asarray(cv2.GaussianBlur(lightness, (0, 0), 1.5), np.float32)
 
 
 def _face_lightness(image: U8, landmarks: NDArray[np.floating]) -> tuple[F32, NDArray[np.bool_]]:

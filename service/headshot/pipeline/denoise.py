@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -121,30 +122,31 @@ async def denoise_candidate(
     """
     info = engine.models.denoiser
     sampler = make_sampler(info.sampler, plan.steps, plan.strength_of(candidate), info.noise_scale)
-    workers = engine.workers
-    # Millions of numbers at each step: on threads, like pixels.
-    sample = await workers.run(call.deadline, _started, sampler, reference, (plan.seed, candidate))
+    workers, source = engine.workers, (plan.seed, candidate)
     count = len(sampler.timesteps)
-    for index, timestep in enumerate(sampler.timesteps):
-        call.deadline.check("a denoise step")
-        half = await workers.run(call.deadline, _model_input, sampler, sample, index)
-        inputs: dict[str, NDArray[Any]] = {
-            **conditioning.inputs,
-            "sample": half,
-            "timestep": np.array([[timestep]], np.float32),
-        }
-        outputs = await engine.infer(call, "denoise", "denoiser", inputs, urgent=index > 0)
-        before, predicted = sample, np.asarray(outputs["prediction"][0], np.float16)
-        preview = b""
-        if plan.previews:
-            clean = await workers.run(
-                call.deadline, sampler.estimate, before, latents.from_half(predicted), index
+    # Millions of numbers at each step: on threads, like pixels, and written where they are sent
+    # from.
+    with engine.room((1, *reference.shape), np.float16) as shown:
+        sample = await workers.run(call.deadline, _started, sampler, reference, source, shown)
+        for index, timestep in enumerate(sampler.timesteps):
+            call.deadline.check("a denoise step")
+            inputs: dict[str, NDArray[Any]] = {
+                **conditioning.inputs,
+                "sample": shown,
+                "timestep": np.array([[timestep]], np.float32),
+            }
+            outputs = await engine.infer(call, "denoise", "denoiser", inputs, urgent=index > 0)
+            predicted = np.asarray(outputs["prediction"][0], np.float16)
+            preview = b""
+            if plan.previews:
+                clean = await workers.run(
+                    call.deadline, sampler.estimate, sample, latents.from_half(predicted), index
+                )
+                preview = await _preview(engine, call, clean)
+            sample = await workers.run(
+                call.deadline, _advanced, sampler, sample, predicted, index, source, shown
             )
-            preview = await _preview(engine, call, clean)
-        sample = await workers.run(
-            call.deadline, _advanced, sampler, before, predicted, index, (plan.seed, candidate)
-        )
-        call.emit(ProgressEvent(candidate, index + 1, count, preview))
+            call.emit(ProgressEvent(candidate, index + 1, count, preview))
     engine.metrics.observe_denoise_steps(count)
     return await decode_latent(engine, call, sample)
 
@@ -167,22 +169,34 @@ async def denoise(
         uint8 [canvas, canvas, 3] RGB of each, in the order of `plans`.
     """
     reference = await encode_latent(engine, call, conditioning.reference)
-    return await together(
-        denoise_candidate(engine, call, conditioning, reference, plan, candidate)
-        for candidate, plan in plans.items()
-    )
+    with ExitStack() as rooms:
+        # The same at every step: copied once.
+        inputs = {}
+        for name, array in conditioning.inputs.items():
+            inputs[name] = rooms.enter_context(engine.room(array.shape, array.dtype))
+            inputs[name][...] = array
+        conditioning = replace(conditioning, inputs=inputs)
+        return await together(
+            denoise_candidate(engine, call, conditioning, reference, plan, candidate)
+            for candidate, plan in plans.items()
+        )
 
 
-def _started(sampler: Sampler, reference: Latent, source: tuple[int, int]) -> Latent:
-    """Return the first sample; source is the seed and the candidate's number."""
-    if not sampler.starts_noised:
-        return sampler.start(reference, np.zeros(1, np.float32))
-    return sampler.start(reference, noise(*source, 0, reference.shape))
+def _started(
+    sampler: Sampler, reference: Latent, source: tuple[int, int], shown: NDArray[np.float16]
+) -> Latent:
+    """Return the first sample and show it to the model.
 
-
-def _model_input(sampler: Sampler, sample: Latent, index: int) -> NDArray[np.float16]:
-    """Return float16 [1, C, h, w]: the sample as the model wants it at a step."""
-    return latents.to_half(sampler.scale_input(sample, index))[None]
+    Args:
+        sampler: of the candidate.
+        reference: float32 [C, h, w].
+        source: the seed and the candidate's number.
+        shown: float16 [1, C, h, w], the model's input.
+    """
+    start = noise(*source, 0, reference.shape) if sampler.starts_noised else np.zeros(1, np.float32)
+    sample = sampler.start(reference, start)
+    latents.to_half(sampler.scale_input(sample, 0), shown[0])
+    return sample
 
 
 def _advanced(
@@ -191,10 +205,23 @@ def _advanced(
     prediction: NDArray[np.float16],
     index: int,
     source: tuple[int, int],
+    shown: NDArray[np.float16],
 ) -> Latent:
-    """Return the sample after a step; source is the seed and the candidate's number."""
+    """Return the sample after a step, and show it to the model unless that was the last one.
+
+    Args:
+        sampler: of the candidate.
+        sample: float32 [C, h, w], before the step.
+        prediction: float16 [C, h, w].
+        index: the step.
+        source: the seed and the candidate's number.
+        shown: float16 [1, C, h, w], the model's input.
+    """
     fresh = noise(*source, index + 1, sample.shape) if sampler.needs_noise(index) else None
-    return sampler.step(sample, latents.from_half(prediction), index, fresh)
+    after = sampler.step(sample, latents.from_half(prediction), index, fresh)
+    if index + 1 < len(sampler.timesteps):
+        latents.to_half(sampler.scale_input(after, index + 1), shown[0])
+    return after
 
 
 async def _preview(engine: Engine, call: Call, clean: Latent) -> bytes:

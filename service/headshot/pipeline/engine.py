@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from headshot.deadline import Deadline
 from headshot.pipeline.call import Call
@@ -13,6 +15,7 @@ from headshot.pipeline.workers import Workers
 from headshot.telemetry.metrics import Metrics
 from headshot.triton.client import InferenceClient
 from headshot.triton.contracts import ModelSet
+from headshot.triton.tensors import TensorSpec
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -27,6 +30,15 @@ class Engine:
         self.models = models
         self.workers = workers
         self.metrics = metrics
+
+    def room(
+        self, shape: tuple[int, ...], dtype: DTypeLike
+    ) -> AbstractContextManager[NDArray[Any]]:
+        """Lend an array, not yet filled, for an input that is sent more than once.
+
+        What is filled in there is not copied for each request, see `InferenceClient.room`.
+        """
+        return self.client.room(TensorSpec(np.dtype(dtype), shape))
 
     async def infer(
         self,

@@ -39,14 +39,25 @@ def pixel_shuffle(latent: NDArray[np.float32], factor: int) -> NDArray[np.uint8]
     held = np.maximum(latent, np.float32(-1)).reshape(channels, -1)
     levels = np.asarray(cv2.convertScaleAbs(held, alpha=127.5, beta=127.5), np.uint8)
     blocks = levels.reshape(channels // factor**2, factor, factor, height, width)
-    image = blocks.transpose(3, 1, 4, 2, 0).reshape(height * factor, width * factor, -1)
-    return np.ascontiguousarray(image)
+    # Each colour unfolded by itself, and the three merged: half the time of both at once.
+    planes = blocks.transpose(0, 3, 1, 4, 2).reshape(-1, height * factor, width * factor)
+    return np.asarray(cv2.merge(list(planes)), np.uint8)
 
 
-def to_half(latent: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Return the latent in float16, rounded as numpy does, in a tenth of its time."""
-    bits = cv2.convertFp16(np.ascontiguousarray(latent).reshape(latent.shape[0], -1))
-    return np.asarray(bits).view(np.float16).reshape(latent.shape)
+def to_half(
+    latent: NDArray[np.float32], into: NDArray[np.float16] | None = None
+) -> NDArray[np.float16]:
+    """Return the latent in float16, rounded as numpy does, in a tenth of its time.
+
+    Args:
+        latent: float32 [C, h, w].
+        into: contiguous float16 [C, h, w] to write it to and return, None for a new array.
+    """
+    if into is None:
+        into = np.empty(latent.shape, np.float16)
+    bits = into.reshape(latent.shape[0], -1).view(np.int16)
+    cv2.convertFp16(np.ascontiguousarray(latent).reshape(bits.shape), dst=bits)
+    return into
 
 
 def from_half(latent: NDArray[np.float16]) -> NDArray[np.float32]:

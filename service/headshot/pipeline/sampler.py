@@ -107,7 +107,9 @@ class FlowEuler:
     def step(self, sample: Latent, prediction: Latent, index: int, fresh: Latent | None) -> Latent:
         """Return x + (t' - t) v."""
         after = self.timesteps[index + 1] if index + 1 < len(self.timesteps) else 0.0
-        return sample + np.float32(after - self.timesteps[index]) * prediction
+        moved = np.float32(after - self.timesteps[index]) * prediction
+        moved += sample  # without a second temporary array of millions of numbers
+        return moved
 
     def estimate(self, sample: Latent, prediction: Latent, index: int) -> Latent:
         """Return x - t v."""

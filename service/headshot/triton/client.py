@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 import grpc
+import numpy as np
 from tritonclient.grpc import service_pb2
 
 from headshot.deadline import Deadline
@@ -156,6 +158,16 @@ class InferenceClient:
             for endpoint, reading in zip(self.endpoints, readings, strict=True)
             if not isinstance(reading, BaseException)
         }
+
+    def room(self, spec: TensorSpec) -> AbstractContextManager[Array]:
+        """Lend an array, not yet filled, for an input that is sent more than once.
+
+        In shared memory where there is some (`SharedMemoryPool.room`). It may be filled anew when a
+        request has its answer; what others still read of it then, nobody awaits.
+        """
+        if self.shared_memory is None:
+            return contextlib.nullcontext(np.empty(spec.shape, spec.dtype))
+        return self.shared_memory.room(spec)
 
     async def infer(
         self,

@@ -5,6 +5,10 @@ Optional and automatic: a region is registered with each server once, and a serv
 is bounded; when it is used up, tensors go over the wire too. Blocks are wiped when they are given
 back, so that no photo outlives its call here by more than the minute below.
 
+Inputs are copied into a block for the length of a call, unless they lie in shared memory already:
+in a `SharedMemoryPool.room`, which a stage fills and sends again and again, or in an earlier
+answer.
+
 A block is reused only when nobody can still write to it. An answered call has ended. Of a call that
 was cancelled, timed out or lost its connection nobody knows, so its output blocks are set aside
 until that server has answered a later call of the same model and a minute has passed. Without such
@@ -24,12 +28,14 @@ import secrets
 import time
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
 from headshot.deadline import Deadline
@@ -64,6 +70,7 @@ class _Segment:
     path: Path
     memory: mmap.mmap
     handle: int
+    address: int
     used: int = 0
     registered: set[tuple[str, int]] = field(default_factory=set)
 
@@ -104,6 +111,7 @@ class Lease:
         self._pool = pool
         self.inputs: dict[str, Block] = {}
         self.outputs: dict[str, Block] = {}
+        self.copies: list[Block] = []  # those of the inputs that are this call's own
 
     def refer(
         self, request: service_pb2.ModelInferRequest, outputs: Mapping[str, TensorSpec]
@@ -126,15 +134,14 @@ class Lease:
         if self._pool is None:
             return views
         for name, block in self.outputs.items():
-            whole = np.frombuffer(block.segment.memory, np.uint8, block.size, block.offset)
-            weakref.finalize(whole, self._pool.give_back, block)
+            whole = self._pool.lend(block)
             whole.flags.writeable = False
             views[name] = whole.data
         self.outputs = {}
         return views
 
     def close(self, endpoint: Endpoint, model: str, *, ended: bool) -> None:
-        """Give all blocks back.
+        """Give all blocks back that are the call's own.
 
         Args:
             endpoint: where the call went.
@@ -143,13 +150,14 @@ class Lease:
         """
         if self._pool is None:
             return
-        for block in self.inputs.values():
+        for block in self.copies:
             self._pool.give_back(block)
         for block in self.outputs.values():
             if ended:
                 self._pool.give_back(block)
             else:
                 self._pool.set_aside(block, endpoint, model)
+        self.copies = []
         self.inputs = {}
         self.outputs = {}
 
@@ -163,6 +171,7 @@ class SharedMemoryPool:
         self._free: dict[int, list[Block]] = defaultdict(list)
         self._returned: deque[Block] = deque()  # finalizers run in any thread
         self._aside: dict[tuple[str, str], list[_Aside]] = defaultdict(list)
+        self._left: list[weakref.ref[NDArray[np.uint8]]] = []
         self._refusing: set[str] = set()
         self._usable = _FOLDER.is_dir()
         if self._usable:
@@ -205,6 +214,31 @@ class SharedMemoryPool:
         self._free.clear()
         self._usable = False
 
+    @contextmanager
+    def room(self, spec: TensorSpec) -> Iterator[Array]:
+        """Yield an array to fill and to send as often as is wanted, which copies nothing.
+
+        It is wiped at the end. Of a stage that was cut off a thread may still write to it, and a
+        traceback keep it: it is free again when it is gone, and until then wiped at each `sweep`.
+        Where it is small or no memory is left it is ordinary memory, and copied for each request.
+        """
+        block = self.take(_bytes(spec))
+        if block is None:
+            yield np.empty(spec.shape, spec.dtype)
+            return
+        whole = self.lend(block)
+        try:
+            yield whole.view(spec.dtype).reshape(spec.shape)
+        finally:
+            whole[:] = 0
+            self._left.append(weakref.ref(whole))
+
+    def lend(self, block: Block) -> NDArray[np.uint8]:
+        """Return the bytes of a block, which is given back when they and their views are gone."""
+        whole = np.frombuffer(block.segment.memory, np.uint8, block.size, block.offset)
+        weakref.finalize(whole, self.give_back, block)
+        return whole
+
     def give_back(self, block: Block) -> None:
         """Wipe a block and make it available again; may be called from any thread."""
         block.wipe()
@@ -218,6 +252,7 @@ class SharedMemoryPool:
     def sweep(self) -> None:
         """Wipe what was set aside a minute ago, and each minute again; to be called often.
 
+        Rooms that are left and not gone are wiped each time.
         The blocks stay aside, since only a later answer tells that nobody writes to them any more.
         """
         now = time.monotonic()
@@ -225,6 +260,11 @@ class SharedMemoryPool:
             if now >= entry.wipe_at:
                 entry.block.wipe()
                 entry.wipe_at = now + _QUARANTINE_S
+        self._left = [left for left in self._left if left() is not None]
+        for left in self._left:
+            whole = left()
+            if whole is not None:
+                whole[:] = 0
 
     def answered(self, endpoint: Endpoint, model: str, sent_at: float) -> None:
         """Free what was set aside before a call that was sent at `sent_at` and answered."""
@@ -247,7 +287,7 @@ class SharedMemoryPool:
         outputs: Mapping[str, TensorSpec],
         deadline: Deadline,
     ) -> Lease:
-        """Copy large inputs into shared memory and reserve room for large outputs.
+        """Copy large inputs that are elsewhere into shared memory, reserve room for large outputs.
 
         A server that does not answer a registration before the deadline gets no shared memory.
 
@@ -282,17 +322,30 @@ class SharedMemoryPool:
     def _fill(
         self, lease: Lease, inputs: Mapping[str, Array], outputs: Mapping[str, TensorSpec]
     ) -> None:
-        """Copy inputs into blocks and reserve blocks for outputs; both go into the lease."""
+        """Find or make blocks with the inputs, reserve some for outputs; all go into the lease."""
         for name, array in inputs.items():
+            block = self._home(array)
+            if block is not None:
+                lease.inputs[name] = block
+                continue
             block = self.take(array.nbytes)
             if block is not None:
                 lease.inputs[name] = block
+                lease.copies.append(block)
                 np.copyto(block.array(TensorSpec(array.dtype, array.shape)), array)
         for name, spec in outputs.items():
             if -1 not in spec.shape and not spec.dtype.hasobject:
                 block = self.take(_bytes(spec))
                 if block is not None:
                     lease.outputs[name] = block
+
+    def _home(self, array: Array) -> Block | None:
+        """Return where in shared memory an array lies, None where it lies elsewhere."""
+        for segment in self._segments:
+            offset = array.ctypes.data - segment.address
+            if 0 <= offset < len(segment.memory) and array.flags.c_contiguous:
+                return Block(segment, offset, array.nbytes, array.nbytes)
+        return None
 
     async def _register(self, segment: _Segment, endpoint: Endpoint, deadline: Deadline) -> None:
         # A server that came back after an ejection is a new process that knows no region.
@@ -351,7 +404,8 @@ class SharedMemoryPool:
                 os.close(handle)
             self._usable = bool(self._segments)
             return None
-        segment = _Segment(name, path, memory, handle)
+        address = np.frombuffer(memory, np.uint8).ctypes.data
+        segment = _Segment(name, path, memory, handle, address)
         self._segments.append(segment)
         return segment
 

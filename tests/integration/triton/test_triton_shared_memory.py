@@ -117,6 +117,45 @@ async def test_a_cancelled_calls_output_is_not_given_to_another(
             )
 
 
+async def test_what_lies_in_shared_memory_is_sent_as_it_is_and_wiped_when_it_is_gone(
+    tiny_triton: EmbeddedTriton,
+) -> None:
+    async with InferenceClient([tiny_triton.grpc_url], shared_memory=False) as plain:
+        pictures = [image(seed) for seed in (3, 4)]
+        expected = [
+            await plain.infer("matting", {"image": one}, deadline=Deadline.after(30))
+            for one in pictures
+        ]
+    async with InferenceClient([tiny_triton.grpc_url]) as client:
+        pool = client.shared_memory
+        assert pool is not None
+        (endpoint,) = client.endpoints
+        with client.room(_IMAGE) as shown:
+            lease = await pool.lease(endpoint, {"image": shown}, {}, Deadline.after(30))
+            assert lease.inputs["image"].array(_IMAGE).ctypes.data == shown.ctypes.data
+            lease.close(endpoint, "matting", ended=True)
+            for picture, wanted in zip(pictures, expected, strict=True):
+                shown[:] = picture
+                answer = await client.infer(
+                    "matting", {"image": shown}, deadline=Deadline.after(30)
+                )
+                np.testing.assert_array_equal(answer.outputs["alpha"], wanted.outputs["alpha"])
+                np.testing.assert_array_equal(shown, picture)
+            del answer
+            assert any(any(path.read_bytes()) for path in pool.files)
+        assert not any(any(path.read_bytes()) for path in pool.files)
+
+
+async def test_room_is_ordinary_memory_where_none_is_left(tiny_triton: EmbeddedTriton) -> None:
+    async with InferenceClient([tiny_triton.grpc_url]) as client:
+        client.shared_memory = SharedMemoryPool(SharedMemorySettings(max_bytes=1 << 20))
+        with client.room(_IMAGE) as shown:
+            shown[:] = image(1)
+            result = await client.infer("matting", {"image": shown}, deadline=Deadline.after(30))
+        assert result.outputs["alpha"].shape == (1, 512, 512, 1)
+        assert client.shared_memory.reserved_bytes == 0
+
+
 async def test_used_up_memory_means_the_wire(tiny_triton: EmbeddedTriton) -> None:
     client = InferenceClient([tiny_triton.grpc_url])
     client.shared_memory = SharedMemoryPool(SharedMemorySettings(max_bytes=1 << 20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -49,11 +50,14 @@ class Triton:
         )
         self.models = SimpleNamespace(denoiser=denoiser)
 
+    def room(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return nullcontext(np.empty(shape, dtype))
+
     async def run(self, _deadline: Deadline, function: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
     async def infer(self, _call: Call, _stage: str, _model: str, inputs: Any, **_: Any) -> Any:
-        self.seen.append(inputs["sample"][0])
+        self.seen.append(inputs["sample"][0].copy())
         sample = latents.from_half(inputs["sample"][0])
         return {"prediction": latents.to_half(self.predict(sample, inputs["timestep"][0, 0]))[None]}
 

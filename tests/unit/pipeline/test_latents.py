@@ -33,6 +33,13 @@ def test_half_precision_is_numpys_both_ways():
     assert np.array_equal(from_half(half), half.astype(np.float32))
 
 
+def test_half_precision_is_written_where_it_is_wanted():
+    latent = np.random.default_rng(4).standard_normal((192, 10, 6)).astype(np.float32)
+    shown = np.zeros((1, 192, 10, 6), np.float16)
+    to_half(latent, shown[0])
+    assert np.array_equal(shown[0], latent.astype(np.float16))
+
+
 def test_what_lies_outside_the_levels_is_clipped():
     latent = np.full((192, 2, 2), -1.7, np.float32)
     assert pixel_shuffle(latent, 8).max() == 0

@@ -71,6 +71,27 @@ async def test_what_is_set_aside_is_wiped_each_minute_and_still_kept_from_others
     await endpoint.channel.close()
 
 
+def test_a_room_is_given_to_others_when_it_is_gone_and_wiped_until_then(
+    pool: SharedMemoryPool,
+) -> None:
+    with pool.room(_SPEC) as shown:
+        shown[:] = 200
+    assert not any_pixels(pool)
+    shown[:] = 200  # a thread that was not done
+    with pool.room(_SPEC) as other:
+        assert other.ctypes.data != shown.ctypes.data
+    pool.sweep()
+    assert not any_pixels(pool)
+    place = shown.ctypes.data
+    del shown, other
+    pool.sweep()
+    with pool.room(_SPEC) as again, pool.room(_SPEC) as more:
+        assert place in (again.ctypes.data, more.ctypes.data)
+        again[:] = 200
+        pool.sweep()
+        assert (again == 200).all()
+
+
 class SlowServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Writes its output where it was asked to and never answers, or with a failure."""
 

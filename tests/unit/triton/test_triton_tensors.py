@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from headshot.errors import ModelContractError
@@ -56,6 +58,22 @@ def test_half_precision_infinity_is_found() -> None:
         read_outputs(_response(array, name="prediction", datatype="FP16"), spec)
     array[0, 1] = -65504
     read_outputs(_response(array, name="prediction", datatype="FP16"), spec)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_every_number_is_finite_and_nothing_else_is(kind: type[np.floating[Any]]) -> None:
+    bits: Any = np.uint16 if kind is np.float16 else np.uint32
+    # All numbers of half precision; of single precision those with the same leading bits.
+    leading = np.arange(1 << 16, dtype=bits) << bits(16 * (kind is np.float32))
+    datatype = "FP16" if kind is np.float16 else "FP32"
+    every = leading.view(kind)
+    spec = {"scores": TensorSpec(every.dtype, (-1,))}
+    finite = every[np.isfinite(every)]
+    read_outputs(_response(finite, datatype=datatype), spec)
+    for wrong in every[~np.isfinite(every)][:: 1 << 6]:
+        array = np.append(finite, [wrong])
+        with pytest.raises(ModelContractError, match="finite"):
+            read_outputs(_response(array, datatype=datatype), spec)
 
 
 def test_inputs_are_written_as_raw_bytes_in_order() -> None:
