@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import httpx
 import numpy as np
@@ -136,12 +139,34 @@ def free_port() -> int:
 
 
 @contextmanager
+def _unwound_when_terminated() -> Iterator[None]:
+    """Let SIGTERM end this process as an exception does, so that what it started is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def running(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the block ends; wait until `url` answers 200.
+    """Run a server until the block ends, by SIGTERM too; wait until `url` answers 200.
 
     Raises:
         RuntimeError: it ended, or was not ready in time.
     """
+    with _unwound_when_terminated():
+        yield from _running(command, url)
+
+
+def _running(command: list[str], url: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         begun = time.monotonic()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
-from loadtest.processes import MemoryReading, Usage, watch
+from loadtest.processes import ROOT, MemoryReading, Usage, watch
 
 
 class Counting(Usage):
@@ -72,3 +73,29 @@ async def test_a_process_that_ends_does_not_end_the_watch() -> None:
             await asyncio.sleep(0.01)
     watching.cancel()
     assert len(readings) in (2, 3)
+
+
+_STARTER = """
+import sys, time
+from loadtest.processes import free_port, running
+port = str(free_port())
+command = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"]
+with running(command, f"http://127.0.0.1:{port}/") as server:
+    print(server.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_server_ends_with_the_process_that_started_it_and_is_told_to_end() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", _STARTER],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert starter.stdout is not None
+    with starter.stdout as told:
+        server = psutil.Process(int(told.readline()))
+    starter.terminate()
+    assert starter.wait(30) == 128 + signal.SIGTERM
+    assert not server.is_running()
