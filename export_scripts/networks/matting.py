@@ -209,8 +209,8 @@ def _resized(x: Tensor, side: int) -> Tensor:
 
 
 def _turned(x: Tensor, side: int) -> Tensor:
-    """The mirror image of [B,C,side,side], by an index: OpenVINO flips one value at a time."""
-    return x[..., torch.arange(side - 1, -1, -1)]
+    """The mirror image of [B,side,side,C], by an index: OpenVINO flips one value at a time."""
+    return x[:, :, torch.arange(side - 1, -1, -1)]
 
 
 class Entry(nn.Module):
@@ -256,15 +256,15 @@ class ServingModule(nn.Module):
 
     def locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`MattingNetwork.locate` of a photo with its channels last, [B,512,512,3]."""
-        far, near = (look(x).permute(0, 3, 1, 2) for look in self.looks)
-        mirrored = self.network.trunk(_turned(far, LOOKS[0]))[1]
-        semantic, upright = self.network.trunk(near)
+        far, near = (look(x) for look in self.looks)
+        mirrored = self.network.trunk(_turned(far, LOOKS[0]).permute(0, 3, 1, 2))[1]
+        semantic, upright = self.network.trunk(near.permute(0, 3, 1, 2))
         first, second = (
-            shrink(mask.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+            shrink(mask.permute(0, 2, 3, 1))
             for shrink, mask in zip(self.masks, (mirrored, upright), strict=True)
         )
         mask = (_turned(first, CANVAS // MASK_STRIDE) + second) / 2
-        return _resized(semantic, CANVAS // SEMANTIC_STRIDE), mask
+        return _resized(semantic, CANVAS // SEMANTIC_STRIDE), mask.permute(0, 3, 1, 2)
 
     def forward(self, image: Tensor) -> Tensor:
         """Matte; shapes as in the class description."""
