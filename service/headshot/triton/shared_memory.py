@@ -222,7 +222,7 @@ class SharedMemoryPool:
         traceback keep it: it is free again when it is gone, and until then wiped at each `sweep`.
         Where it is small or no memory is left it is ordinary memory, and copied for each request.
         """
-        block = self.take(_bytes(spec))
+        block = self.take(_bytes(spec)) if self._usable else None
         if block is None:
             yield np.empty(spec.shape, spec.dtype)
             return

@@ -92,6 +92,13 @@ def test_a_room_is_given_to_others_when_it_is_gone_and_wiped_until_then(
         assert (again == 200).all()
 
 
+def test_a_room_of_a_closed_pool_is_ordinary_memory(pool: SharedMemoryPool) -> None:
+    pool.close()
+    with pool.room(_SPEC) as shown:
+        shown[:] = 200
+    assert not pool.files
+
+
 class SlowServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Writes its output where it was asked to and never answers, or with a failure."""
 
