@@ -39,7 +39,9 @@ from export_scripts.training.face_landmarks import (  # noqa: E402
     distance,
     inherit,
     load_framings,
+    look,
     moved_anew,
+    wake,
 )
 
 BOX = np.array([200, 150, 280, 250], np.float32)
@@ -163,6 +165,25 @@ def test_the_third_look_starts_from_the_second() -> None:
     network.load_state_dict(inherit(second))
     assert torch.equal(network.features[0][0].weight, second["features.0.0.weight"])
     assert network(torch.zeros(2, 3, THIRD_CROP, THIRD_CROP)).shape == (2, 10)
+
+
+def test_hidden_units_that_no_face_wakes_are_drawn_anew_and_change_nothing_yet() -> None:
+    torch.manual_seed(4)
+    network = Refiner(THIRD_LOOK, THIRD_CROP, 10).train()
+    with torch.no_grad():
+        network.hidden.bias[20:] = -1e4
+    crops = torch.randint(0, 256, (64, THIRD_CROP, THIRD_CROP, 3), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(1)
+    network.eval()
+    before = look(network, crops).detach()
+    assert wake(network, crops, generator) >= len(network.hidden.bias) - 20
+    assert torch.equal(look(network, crops), before)
+    assert wake(network, crops, generator) == 0
+    # From now on they learn.
+    loss = look(network.train(), crops).square().sum()
+    loss.backward()
+    grown = network.output.weight.grad[:, 20:].abs().sum(0) > 0
+    assert grown.float().mean() > 0.95
 
 
 def test_without_framings_the_training_says_so(tmp_path: Path) -> None:
