@@ -123,10 +123,14 @@ class Memory:
         self._known.clear()
 
     def function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with a memory of its positional arguments."""
+        """Return the function with a memory of its positional arguments.
+
+        Arguments that are functions are no part of it: they tell how the work is spread over
+        threads, never what it comes to.
+        """
 
         def remembered(*args: Any) -> Any:
-            key = self._key(function.__name__, args)
+            key = self._key(function.__name__, [one for one in args if not callable(one)])
             if not self._has(key):
                 self._known[key] = function(*args)
             return self._known[key]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from headshot.imaging.parts import one_by_one
+from headshot.pipeline.workers import Workers
 
 GALLERY = Path(__file__).resolve().parents[3] / "scripts" / "gallery.py"
 PHOTOS = [Path(f"{index}.jpg") for index in range(15)]
@@ -70,3 +72,28 @@ async def test_what_is_remembered_is_the_answer_to_equal_inputs_only() -> None:
     memory.forget()
     await remembered("a", {"image": one}, deadline=None)
     assert len(asked) == 4
+
+
+def test_a_function_is_remembered_whatever_spreads_its_work_over_threads() -> None:
+    asked = []
+
+    def doubled(numbers: np.ndarray, side_by_side: Any) -> np.ndarray:
+        asked.append(len(numbers))
+        made = np.zeros_like(numbers)
+
+        def fill() -> None:
+            made[:] = 2 * numbers
+
+        side_by_side([fill])
+        return made
+
+    remembered = MODULE["Memory"]().function(doubled)
+    workers = Workers(1)
+    try:
+        first = remembered(np.arange(4), workers.side_by_side)
+        assert remembered(np.arange(4), one_by_one) is first
+        assert remembered(np.arange(5), workers.side_by_side).tolist() == [0, 2, 4, 6, 8]
+    finally:
+        workers.close()
+    assert first.tolist() == [0, 2, 4, 6]
+    assert asked == [4, 5]
